@@ -1,0 +1,1 @@
+//! Hashing: sha256d and the keyed hash of the index.

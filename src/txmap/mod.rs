@@ -1,0 +1,1 @@
+//! DiskTxMap: txid -> inpoints.
