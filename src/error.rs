@@ -14,6 +14,10 @@ pub enum Error {
     #[error("invalid argument: {0}")]
     InvalidArgument(String),
 
+    /// A pointer that must not be null is (C ABI only).
+    #[error("{0} must not be null")]
+    NullPointer(&'static str),
+
     /// A setting has an unknown name, a malformed value or one outside its range.
     #[error("setting {key}: {reason}")]
     Setting {
@@ -112,7 +116,7 @@ pub enum Error {
 
     /// An earlier error stopped this map from accepting writes; reads still work.
     #[error("map has failed and takes no more writes: {0}")]
-    Failed(String),
+    Failed(#[source] std::sync::Arc<Error>),
 
     /// The object was closed.
     #[error("{0} is closed")]
@@ -146,6 +150,7 @@ impl Error {
             Self::Io { source, .. } | Self::DiskFull { source, .. } => {
                 source.raw_os_error().unwrap_or(0)
             }
+            Self::Failed(source) => source.os_errno(),
             _ => 0,
         }
     }
