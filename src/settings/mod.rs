@@ -97,6 +97,15 @@ impl RuntimeSettings {
         }
     }
 
+    /// Checks each number against its range.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for the first that is wrong.
+    pub fn validate(&self) -> Result<()> {
+        text::check_number(&table::MEMORY_BUDGET, self.memory_budget.unwrap_or(0))?;
+        text::check_number(&table::READ_RING_DEPTH, u64::from(self.read_ring_depth))
+    }
+
     /// The huge page choice in the words of [`crate::storage::Mapping`].
     #[must_use]
     pub const fn huge_pages_choice(&self) -> HugePages {
@@ -300,6 +309,8 @@ mod tests {
         assert!(!off.direct_io && !off.io_uring && !off.o_tmpfile && !off.huge_pages);
         assert_eq!(off.huge_pages_choice(), HugePages::Off);
         assert_eq!(off.read_ring_depth, 4096);
+        assert!(RuntimeSettings { read_ring_depth: 0, ..off.clone() }.validate().is_err());
+        assert!(RuntimeSettings { memory_budget: Some(1), ..off }.validate().is_err());
     }
 
     #[test]
