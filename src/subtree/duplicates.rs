@@ -44,8 +44,8 @@ impl<'a, L: Leaves + ?Sized> SortedLeaves<'a, L> {
     pub(super) fn first_duplicate(&self) -> Option<(usize, usize)> {
         let repeats = self.order.windows(2).filter_map(|pair| {
             let ((prefix_a, a), (prefix_b, b)) = (pair[0], pair[1]);
-            let equal =
-                prefix_a == prefix_b && self.leaves.leaf(a as usize) == self.leaves.leaf(b as usize);
+            let equal = prefix_a == prefix_b
+                && self.leaves.leaf(a as usize) == self.leaves.leaf(b as usize);
             equal.then_some((b as usize, a as usize))
         });
         repeats.min()

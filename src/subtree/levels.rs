@@ -130,9 +130,7 @@ impl MerkleLevels {
     pub fn siblings(&self, index: usize) -> Result<impl Iterator<Item = &Hash>> {
         self.check_index(index)?;
         let path = self.path(index);
-        Ok(path.map(|(level, place)| {
-            &self.hashes[level.start + (place ^ 1).min(level.width - 1)]
-        }))
+        Ok(path.map(|(level, place)| &self.hashes[level.start + (place ^ 1).min(level.width - 1)]))
     }
 
     /// The siblings as a vector; see [`siblings`](Self::siblings).

@@ -248,7 +248,10 @@ mod tests {
         let dir = std::env::temp_dir();
         let options = MappingOptions::default();
         assert!(matches!(NodeArray::heap(0), Err(Error::InvalidArgument(_))));
-        assert!(matches!(NodeArray::mapped_or_heap(&dir, 0, &options), Err(Error::InvalidArgument(_))));
+        assert!(matches!(
+            NodeArray::mapped_or_heap(&dir, 0, &options),
+            Err(Error::InvalidArgument(_))
+        ));
         for capacity in [usize::MAX, usize::MAX / 48, isize::MAX as usize / 48] {
             assert!(matches!(NodeArray::heap(capacity), Err(Error::OutOfMemory { .. })));
             assert!(NodeArray::mapped(&dir, capacity, &options).is_err());

@@ -19,9 +19,7 @@ use crate::types::Hash;
 pub fn fold_proof(leaf: &Hash, index: u64, siblings: &[Hash]) -> Result<Hash> {
     let levels = u32::try_from(siblings.len()).unwrap_or(u32::MAX);
     if index.checked_shr(levels).unwrap_or(0) != 0 {
-        return Err(Error::InvalidArgument(format!(
-            "index {index} in a proof of {levels} levels"
-        )));
+        return Err(Error::InvalidArgument(format!("index {index} in a proof of {levels} levels")));
     }
     let fold = |(hash, index): (Hash, u64), sibling: &Hash| {
         let parent = match index & 1 {
@@ -62,9 +60,8 @@ impl BlockShape<'_> {
     pub fn leaves(&self) -> Result<u64> {
         check_shape(self.roots.len(), self.height, self.last_leaves)?;
         let full = (self.roots.len() as u64 - 1).checked_mul(1 << self.height);
-        full.and_then(|full| full.checked_add(self.last_leaves)).ok_or_else(|| {
-            Error::InvalidArgument("a block of more than 2^64 transactions".into())
-        })
+        full.and_then(|full| full.checked_add(self.last_leaves))
+            .ok_or_else(|| Error::InvalidArgument("a block of more than 2^64 transactions".into()))
     }
 }
 
@@ -103,7 +100,7 @@ impl MerkleProof {
         levels: &MerkleLevels,
         index: usize,
     ) -> Result<Self> {
-        check_shape(block.roots.len(), block.height, block.last_leaves)?;
+        block.leaves()?;
         check_subtree(block, subtree, levels)?;
         let mut proof = Self::in_tree(levels, index)?;
         if block.roots.len() == 1 {
