@@ -46,7 +46,6 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     digest(&state)
 }
 
-#[expect(clippy::big_endian_bytes, reason = "SHA-256 is defined over big-endian words")]
 fn digest(state: &[u32; 8]) -> [u8; 32] {
     let mut out = [0u8; 32];
     for (bytes, word) in out.as_chunks_mut::<4>().0.iter_mut().zip(state) {
