@@ -18,6 +18,7 @@
 pub mod error;
 pub mod hash;
 pub mod index;
+pub mod memory;
 pub mod runtime;
 pub mod settings;
 pub mod storage;
