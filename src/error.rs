@@ -24,7 +24,9 @@ pub enum Error {
     },
 
     /// The value is longer than this map can hold.
-    #[error("value of {bytes} bytes is longer than the limit of {limit} bytes; raise txMapSegment to store it")]
+    #[error(
+        "value of {bytes} bytes is longer than the limit of {limit} bytes; raise txMapSegment to store it"
+    )]
     ValueTooLarge {
         /// Length of the value.
         bytes: u64,
@@ -87,7 +89,9 @@ pub enum Error {
     Unsupported(String),
 
     /// Memory could not be had: from the system, or from the configured budget.
-    #[error("out of memory: {what} needs {bytes} bytes, {available} available; raise memoryBudget or lower the sizes")]
+    #[error(
+        "out of memory: {what} needs {bytes} bytes, {available} available; raise memoryBudget or lower the sizes"
+    )]
     OutOfMemory {
         /// What asked for it.
         what: &'static str,
