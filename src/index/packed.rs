@@ -48,7 +48,7 @@ impl Packed {
 
     /// Memory for a subdirectory of `1 << depth` pages.
     pub fn new_directory(arena: &Arena, depth: u32) -> Result<Self> {
-        Self::allocate(arena, 2 * size_of::<u64>() << depth, 1, depth)
+        Self::allocate(arena, (2 * size_of::<u64>()) << depth, 1, depth)
     }
 
     /// Memory for the subtree indexes of a page of `buckets`, all 0.
@@ -58,7 +58,7 @@ impl Packed {
 
     /// Memory for a stash of `1 << depth` entries.
     pub fn new_stash(arena: &Arena, depth: u32) -> Result<Self> {
-        Self::allocate(arena, 2 * size_of::<u64>() << depth, 1, depth)
+        Self::allocate(arena, (2 * size_of::<u64>()) << depth, 1, depth)
     }
 
     /// Bytes of the subtree indexes of a page of `buckets`.

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Index;
+use super::shard::Header;
 
 /// What an index holds and has done so far. Exact while nobody writes.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -27,7 +28,7 @@ impl Index {
     /// Entries. Sums up 4096 counters: exact while nobody writes, and not for every operation.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.headers.iter().map(|header| header.entries()).sum()
+        self.headers.iter().map(Header::entries).sum()
     }
 
     /// Whether there is no entry.
