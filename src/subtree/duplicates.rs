@@ -1,7 +1,8 @@
 //! Finding equal hashes in bounded memory and time, whoever chose the hashes.
 //!
-//! Leaves are sorted by their first eight bytes, then by the rest: n log n comparisons at worst for every
-//! input, where a hash table keyed by the (chosen) hashes could be made quadratic. 16 bytes per leaf.
+//! Leaves are sorted by their first eight bytes, then by the rest: n log n comparisons at worst for
+//! every input, where a hash table keyed by the (chosen) hashes could be made quadratic. 16 bytes
+//! per leaf.
 
 use std::cmp::Ordering;
 
