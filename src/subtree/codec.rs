@@ -1,7 +1,8 @@
 //! The three wire formats of a subtree.
 //!
 //! ```text
-//! plain       root 32 | fees u64 | size u64 | n u64 | n x (hash 32, fee u64, size u64) | c u64 | c x hash 32
+//! plain       root 32 | fees u64 | size u64 | n u64 | n x (hash 32, fee u64, size u64)
+//!             | c u64 | c x hash 32
 //! with magic  "S-1.0" and three blanks, then plain
 //! hash list   n x hash 32: no header, no count, no fees and sizes
 //! ```

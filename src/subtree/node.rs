@@ -73,8 +73,7 @@ impl Node {
 
 /// The hash in a node's bytes.
 pub(super) fn hash_of(bytes: &NodeBytes) -> &Hash {
-    let Some(hash) = bytes.first_chunk() else { unreachable!("48 bytes begin with 32") };
-    hash
+    &bytes.as_chunks().0[0]
 }
 
 /// The fee in a node's bytes, in satoshis.
