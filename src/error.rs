@@ -60,6 +60,18 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// A directory that was named cannot be used as it is.
+    #[error("directory {path}: {reason} ({source})", path = .path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong and what would help.
+        reason: &'static str,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+
     /// Bytes on disk are not what was written.
     #[error("{path} is corrupt at offset {offset}: {reason}", path = .path.display())]
     Corrupt {
@@ -147,9 +159,9 @@ impl Error {
     #[must_use]
     pub fn os_errno(&self) -> i32 {
         match self {
-            Self::Io { source, .. } | Self::DiskFull { source, .. } => {
-                source.raw_os_error().unwrap_or(0)
-            }
+            Self::Io { source, .. }
+            | Self::DiskFull { source, .. }
+            | Self::Directory { source, .. } => source.raw_os_error().unwrap_or(0),
             _ => 0,
         }
     }

@@ -296,9 +296,26 @@ fn refuse_copy_on_write(dir: &Path, magic: u32) -> Result<()> {
     )))
 }
 
+/// Reserves the space of a file that is to be mapped; nothing less than reserved will do.
+fn reserve_space(file: &File, dir: &Path, bytes: u64) -> Result<()> {
+    match reserve(file, bytes) {
+        Ok(()) => Ok(()),
+        Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
+            let path = dir.to_owned();
+            Err(Error::DiskFull { path, needed: bytes, source: errno.into() })
+        }
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Err(Error::Unsupported(format!(
+            "mapping a file in {}: the file system cannot reserve space (fallocate), so a full \
+             disk would kill the process; use a directory on ext4, xfs or tmpfs",
+            dir.display()
+        ))),
+        Err(errno) => Err(Error::io("reserve space in", dir, None, errno.into())),
+    }
+}
+
 /// Reserves bytes `0..bytes` of `file`. Interrupted calls are repeated in smaller steps: some file
 /// systems undo the whole step, and a process with a signal timer would never finish a long one.
-fn reserve_space(file: &File, dir: &Path, bytes: u64) -> Result<()> {
+pub(super) fn reserve(file: &File, bytes: u64) -> rustix::io::Result<()> {
     const STEP_MIN_BYTES: u64 = 16 << 20;
     let mut done = 0;
     let mut step = bytes;
@@ -307,19 +324,150 @@ fn reserve_space(file: &File, dir: &Path, bytes: u64) -> Result<()> {
         match rustix::fs::fallocate(file, FallocateFlags::empty(), done, step) {
             Ok(()) => done += step,
             Err(Errno::INTR) => step = (step / 2).max(STEP_MIN_BYTES),
-            Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
-                let path = dir.to_owned();
-                return Err(Error::DiskFull { path, needed: bytes, source: errno.into() });
-            }
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                return Err(Error::Unsupported(format!(
-                    "mapping a file in {}: the file system cannot reserve space (fallocate), so a \
-                     full disk would kill the process; use a directory on ext4, xfs or tmpfs",
-                    dir.display()
-                )));
-            }
-            Err(errno) => return Err(Error::io("reserve space in", dir, None, errno.into())),
+            Err(errno) => return Err(errno),
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The line of this process's map list that covers `address`.
+    fn map_line(address: *const u8) -> String {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let covers = |line: &&str| {
+            let (start, rest) = line.split_once('-').unwrap();
+            let end = rest.split(' ').next().unwrap();
+            let number = |text| u64::from_str_radix(text, 16).unwrap();
+            (number(start)..number(end)).contains(&(address as u64))
+        };
+        maps.lines().find(covers).unwrap_or_default().to_owned()
+    }
+
+    fn dirs() -> Vec<tempfile::TempDir> {
+        let disk = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR").to_owned() + "/target");
+        let mut dirs = vec![disk.unwrap()];
+        if Path::new("/dev/shm").is_dir() {
+            dirs.push(tempfile::tempdir_in("/dev/shm").unwrap());
+        }
+        dirs
+    }
+
+    #[test]
+    fn anonymous_memory_is_zero_writable_and_given_back() {
+        for (bytes, huge_pages) in [
+            (1, HugePages::Off),
+            (5000, HugePages::Transparent),
+            ((2 << 20) + 1, HugePages::Off),
+            ((5 << 20) - 3, HugePages::Transparent),
+        ] {
+            let mapping = Mapping::anonymous(bytes, huge_pages).unwrap();
+            assert_eq!(mapping.len() as u64, bytes);
+            assert_eq!(mapping.words().len() as u64, bytes / 8);
+            assert!(mapping.words().iter().all(|word| word.load(Ordering::Relaxed) == 0));
+            for (i, word) in mapping.words().iter().enumerate() {
+                word.store(i as u64 + 1, Ordering::Relaxed);
+            }
+            let last = mapping.words().last().map_or(0, |word| word.load(Ordering::Relaxed));
+            assert_eq!(last, bytes / 8);
+            if huge_pages == HugePages::Transparent && bytes > 2 << 20 {
+                assert_eq!(mapping.as_ptr() as usize % HUGE_PAGE_BYTES, 0);
+            }
+            assert!(mapping.populate(0..usize::MAX));
+            assert!(mapping.populate(100..50) && mapping.populate(usize::MAX..usize::MAX));
+        }
+    }
+
+    #[test]
+    fn unlinked_file_has_no_name_and_no_descriptor_but_its_space() {
+        for dir in dirs() {
+            for o_tmpfile in [true, false] {
+                let options = MappingOptions { o_tmpfile };
+                let mapping = Mapping::unlinked_file(dir.path(), 3 << 20, &options).unwrap();
+                let line = map_line(mapping.as_ptr());
+                assert!(line.contains("rw-s") && line.contains("(deleted)"), "{line}");
+                assert!(line.contains(dir.path().to_str().unwrap()), "{line}");
+                assert!(o_tmpfile || !mapping.used_o_tmpfile());
+                assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+                let open = std::fs::read_dir("/proc/self/fd").unwrap().filter(|entry| {
+                    let link = std::fs::read_link(entry.as_ref().unwrap().path());
+                    link.is_ok_and(|target| target.starts_with(dir.path()))
+                });
+                assert_eq!(open.count(), 0);
+                mapping.words()[100].store(9, Ordering::Relaxed);
+                assert_eq!(mapping.words()[100].load(Ordering::Relaxed), 9);
+                assert!(mapping.populate(0..3 << 20));
+            }
+        }
+    }
+
+    #[test]
+    fn fallback_steps_around_names_that_are_taken() {
+        let dir = &dirs()[0];
+        // The counter is shared by all tests of the process: occupy a few names ahead of it.
+        for number in 0..64 {
+            let name = format!(".blocktier-{}-{number}.map", std::process::id());
+            std::fs::write(dir.path().join(name), "someone else's").unwrap();
+        }
+        let options = MappingOptions { o_tmpfile: false };
+        let mapping = Mapping::unlinked_file(dir.path(), 4096, &options).unwrap();
+        assert_eq!(mapping.len(), 4096);
+        for entry in std::fs::read_dir(dir.path()).unwrap() {
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            assert_eq!(text, "someone else's");
+        }
+    }
+
+    #[test]
+    fn full_disk_is_an_error_before_anything_is_mapped() {
+        for dir in dirs() {
+            for o_tmpfile in [true, false] {
+                let options = MappingOptions { o_tmpfile };
+                let error = Mapping::unlinked_file(dir.path(), 1 << 50, &options).unwrap_err();
+                let is_full = matches!(error, Error::DiskFull { needed, .. } if needed == 1 << 50);
+                assert!(is_full, "{error}");
+                assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn copy_on_write_file_systems_are_refused_by_name() {
+        for (magic, name) in
+            [(0x9123_683E, "btrfs"), (0x2FC1_2FC1, "zfs"), (0xCA45_1A4E, "bcachefs")]
+        {
+            let error = refuse_copy_on_write(Path::new("/data"), magic).unwrap_err();
+            assert!(matches!(error, Error::Unsupported(_)));
+            let text = error.to_string();
+            assert!(text.contains(name) && text.contains("/data") && text.contains("use a dir"));
+        }
+        // ext4, xfs, tmpfs
+        for magic in [0xEF53, 0x5846_5342, 0x0102_1994] {
+            refuse_copy_on_write(Path::new("/data"), magic).unwrap();
+        }
+    }
+
+    #[test]
+    fn impossible_sizes_and_places_are_errors() {
+        assert!(matches!(
+            Mapping::anonymous(0, HugePages::Off).unwrap_err(),
+            Error::InvalidArgument(_)
+        ));
+        for bytes in [1 << 60, u64::MAX] {
+            for huge_pages in [HugePages::Off, HugePages::Transparent] {
+                let error = Mapping::anonymous(bytes, huge_pages).unwrap_err();
+                let refused = matches!(error, Error::OutOfMemory { available: u64::MAX, .. });
+                assert!(refused, "{error}");
+            }
+        }
+        let missing = Path::new("/no/such/directory");
+        for o_tmpfile in [true, false] {
+            let options = MappingOptions { o_tmpfile };
+            let error = Mapping::unlinked_file(missing, 4096, &options).unwrap_err();
+            assert!(error.to_string().contains("/no/such/directory"), "{error}");
+            assert_eq!(error.os_errno(), 2);
+        }
+    }
 }

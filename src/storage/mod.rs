@@ -19,15 +19,23 @@
 //! - A read yields all bytes asked for or an error that names file and offset.
 
 mod aligned_buf;
+mod dir_lock;
 pub mod mapping;
+mod real;
+mod ring;
 
 use std::fmt::Debug;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use aligned_buf::AlignedBuf;
+pub use dir_lock::{DirLock, check_directory};
 pub use mapping::{HugePages, Mapping, MappingOptions};
+pub use real::RealStorage;
 
 use crate::Result;
+use crate::events::EventRing;
 
 /// How a new file is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +138,9 @@ pub trait Storage: Send + Sync + Debug {
     /// [`crate::Error::Io`].
     fn free_space(&self, path: &Path) -> Result<u64>;
 
+    /// Where to report fallbacks from now on; the first ring given stays.
+    fn report_to(&self, _events: &Arc<EventRing>) {}
+
     /// Reads from several files at once, as deep as the queue allows. Each request carries its own
     /// outcome; the call returns when all are done.
     fn read_files(&self, reads: &mut [FileRead<'_>]) {
@@ -202,7 +213,7 @@ pub trait StorageFile: Send + Sync + Debug {
 
     /// The operating system's descriptor, where the file is nothing but one. Wrappers that change
     /// what a read yields return `None`.
-    fn raw_fd(&self) -> Option<std::os::fd::RawFd> {
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 }
