@@ -125,7 +125,7 @@ pub struct DiskMap<K: Key> {
     /// Held by `clear`; the number of the next generation.
     next_generation: Mutex<u64>,
     plan: Plan,
-    ticker: Arc<AgeFlush>,
+    _ticker: Arc<AgeFlush>,
     /// Last, so that files are gone before their directory.
     directories: Vec<MapDirectory>,
     _runtime: Runtime,
@@ -189,7 +189,7 @@ impl<K: Key> DiskMap<K> {
             counters: Counters::default(),
             next_generation: Mutex::new(1),
             plan,
-            ticker,
+            _ticker: ticker,
             directories,
             _runtime: runtime.clone(),
             _key: std::marker::PhantomData,
