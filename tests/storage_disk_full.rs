@@ -2,6 +2,7 @@
 //!
 //! Mounting needs rights that not every machine gives. Where it is refused, the same steps run over
 //! the fault-injecting storage, and the test says so on standard error.
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -126,10 +127,17 @@ fn read_only_disk_is_named_when_it_is_locked() {
 }
 
 #[test]
-fn lock_on_a_full_disk_says_so_or_works_and_leaves_nothing() {
-    let Some(disk) = SmallDisk::mount("size=64k,nr_inodes=2") else { return };
-    drop(DirLock::acquire(disk.dir.path(), "test").unwrap());
-    std::fs::write(disk.dir.path().join("file"), "").unwrap();
-    let error = DirLock::acquire(disk.dir.path(), "test").unwrap_err();
+fn lock_on_a_full_disk_says_so_and_leaves_nothing() {
+    let Some(disk) = SmallDisk::mount("size=64k,nr_inodes=3") else { return };
+    let dir = disk.dir.path();
+    drop(DirLock::acquire(dir, "test").unwrap());
+    // No byte left for the owner's text.
+    assert!(std::fs::write(dir.join("large"), vec![1; 1 << 20]).is_err());
+    let error = DirLock::acquire(dir, "test").unwrap_err();
+    assert!(error.to_string().contains("takes no lock file; free some space"), "{error}");
+    assert!(!dir.join("LOCK").exists());
+    // No room for another file.
+    std::fs::write(dir.join("small"), "").unwrap();
+    let error = DirLock::acquire(dir, "test").unwrap_err();
     assert!(error.to_string().contains("has no space for a lock file"), "{error}");
 }

@@ -4,8 +4,8 @@
 //! and make it fail from the test.
 //!
 //! ```text
-//! rules      the nth write (sync, read, create, ...) of matching files: errno, short or torn write,
-//!            flipped bits in what a read returns
+//! rules      the nth write (sync, read, create, ...) of matching files: errno, short or torn
+//!            write, flipped bits in what a read returns
 //! capacity   a disk of so many bytes, files counted with what they reserved or wrote
 //! limit      so many more bytes may be written
 //! rate       bytes per second, for each directory by itself
