@@ -460,6 +460,7 @@ mod tests {
                 let error = Mapping::anonymous(bytes, huge_pages).unwrap_err();
                 let refused = matches!(error, Error::OutOfMemory { available: u64::MAX, .. });
                 assert!(refused, "{error}");
+                assert!(error.to_string().ends_with("the system refused them; lower the sizes"));
             }
         }
         let missing = Path::new("/no/such/directory");

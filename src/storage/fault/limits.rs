@@ -78,18 +78,21 @@ impl Limits {
 
     /// Waits as long as the directory's disk takes for `bytes`.
     pub fn throttle(&self, path: &Path, bytes: u64) {
-        let done_at = {
-            let mut rate = self.rate.lock();
-            let Some(bytes_per_second) = rate.bytes_per_second else { return };
-            let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(bytes_per_second);
-            let time = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-            let now = Instant::now();
-            let dir = path.parent().unwrap_or(path).to_owned();
-            let done_at = rate.done_at.entry(dir).or_insert(now);
-            *done_at = (*done_at).max(now) + time;
-            *done_at
-        };
-        std::thread::sleep(done_at.saturating_duration_since(Instant::now()));
+        let now = Instant::now();
+        if let Some(done_at) = self.done_at(path, bytes, now) {
+            std::thread::sleep(done_at.saturating_duration_since(now));
+        }
+    }
+
+    /// When the directory's disk, asked `now`, has done with `bytes` more; `None` without a rate.
+    fn done_at(&self, path: &Path, bytes: u64, now: Instant) -> Option<Instant> {
+        let mut rate = self.rate.lock();
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.bytes_per_second?);
+        let time = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        let dir = path.parent().unwrap_or(path).to_owned();
+        let done_at = rate.done_at.entry(dir).or_insert(now);
+        *done_at = (*done_at).max(now) + time;
+        Some(*done_at)
     }
 }
 
@@ -105,5 +108,30 @@ impl Space {
         self.used += wanted;
         self.files.insert(path.to_owned(), before.max(end));
         end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_directory_has_the_rate_for_itself() {
+        let limits = Limits::default();
+        let now = Instant::now();
+        let after = |path: &str, bytes, now: Instant| {
+            limits.done_at(Path::new(path), bytes, now).map(|done_at| done_at - now)
+        };
+        assert_eq!(after("/a/1", 1000, now), None);
+        limits.set_rate(Some(1000));
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(after("/a/1", 2000, now), seconds(2));
+        assert_eq!(after("/a/2", 1000, now), seconds(3));
+        assert_eq!(after("/b/1", 1000, now), seconds(1));
+        // A disk that was idle meanwhile owes nothing.
+        let later = now + Duration::from_secs(10);
+        assert_eq!(after("/a/1", 1000, later), seconds(1));
+        limits.set_rate(None);
+        assert_eq!(after("/a/1", 1000, later), None);
     }
 }
