@@ -30,6 +30,8 @@ typedef struct { uint64_t value_length; uint16_t subtree_index; uint8_t found; u
 typedef struct { uint8_t root[32]; uint64_t fees, size_in_bytes, nodes, conflicting; uint64_t nodes_offset, conflicting_offset; } blocktier_subtree_header_t;
 
 #define BLOCKTIER_NONBLOCKING 1u
+/* beside NONBLOCKING: disks may be read, only missing space makes the call return WOULD_BLOCK */
+#define BLOCKTIER_MAY_READ 2u
 #define BLOCKTIER_NODE_ARRAY_ANONYMOUS_FALLBACK 1u
 
 uint32_t blocktier_abi_version(void);

@@ -25,6 +25,8 @@ const (
 	Blocking uint32 = 0
 	// NonBlocking makes the call return one of the WouldBlock errors instead of reading a disk or waiting.
 	NonBlocking uint32 = 1
+	// ReadDisk lets the call read disks but not wait for space.
+	ReadDisk uint32 = NonBlocking | 2
 )
 
 // States of the items of a batch.
