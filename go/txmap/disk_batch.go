@@ -15,7 +15,7 @@ func (m *DiskTxMap[H, V]) SetIfNotExistsBatch(hashes []H, values []V, inserted [
 	}
 	count, err := m.SetIfNotExistsRaw(batch)
 	for i := range inserted {
-		inserted[i] = batch.States[i] == New
+		inserted[i] = batch.States[i] == StateNew
 	}
 	return count, err
 }
@@ -67,7 +67,7 @@ func (m *DiskTxMap[H, V]) GetBatch(hashes []H, values []V, found []bool) (int, e
 	}
 	count := 0
 	for i := range hashes {
-		found[i] = batch.States[i] == Present
+		found[i] = batch.States[i] == StatePresent
 		if !found[i] {
 			var none V
 			values[i] = none
@@ -113,7 +113,7 @@ func (m *DiskTxMap[H, V]) DeleteBatch(hashes []H, removed []bool) (int, error) {
 	if removed != nil {
 		answers(batch.States, removed)
 	}
-	return batch.count(New), err
+	return batch.count(StateNew), err
 }
 
 // answers turns states of 1 (yes) and others (no) into booleans and counts the yes.
@@ -153,7 +153,7 @@ func (m *DiskTxMap[H, V]) UpdateSubtreeIndexKeys(keys []byte, stride int, index 
 // SetIfNotExistsRaw inserts the items whose keys are absent and returns how many. States says which.
 func (m *DiskTxMap[H, V]) SetIfNotExistsRaw(batch *RawBatch[H]) (int, error) {
 	err := m.store(batch, ffi.TxMap.SetIfNotExistsBatch)
-	return batch.count(New), err
+	return batch.count(StateNew), err
 }
 
 // SetRaw inserts or replaces all items. States says which.
@@ -167,7 +167,7 @@ func (m *DiskTxMap[H, V]) store(batch *RawBatch[H], op batchOp) error {
 	return m.core.store(m.bounded, batch.native(), op)
 }
 
-// GetRaw reads the values of all keys into Values and the subtree indexes beside them; States is Present or New (not
+// GetRaw reads the values of all keys into Values and the subtree indexes beside them; States is StatePresent or StateNew (not
 // there). It returns how many are there. Only a batch that is too short for the values allocates.
 func (m *DiskTxMap[H, V]) GetRaw(batch *RawBatch[H]) (int, error) {
 	n := batch.Len()
@@ -187,9 +187,9 @@ func (m *DiskTxMap[H, V]) GetRaw(batch *RawBatch[H]) (int, error) {
 	end := uint64(0)
 	count := 0
 	for i := range batch.lookups {
-		state := New
+		state := StateNew
 		if batch.lookups[i].Found == 1 {
-			state = Present
+			state = StatePresent
 			end += batch.lookups[i].ValueLength
 			count++
 		}

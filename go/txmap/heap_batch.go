@@ -122,7 +122,7 @@ func (m *HeapTxMap[H, V]) SetIfNotExistsRaw(batch *RawBatch[H]) (int, error) {
 		_, inserted, err := m.SetIfNotExistsErr(hash, value)
 		return !inserted, err
 	})
-	return batch.count(New), err
+	return batch.count(StateNew), err
 }
 
 // SetRaw inserts or replaces all items. States says which.
@@ -143,15 +143,15 @@ func (m *HeapTxMap[H, V]) store(batch *RawBatch[H], put func(H, V) (present bool
 		if err != nil {
 			return err
 		}
-		batch.States[i] = New
+		batch.States[i] = StateNew
 		if present {
-			batch.States[i] = Present
+			batch.States[i] = StatePresent
 		}
 	}
 	return nil
 }
 
-// GetRaw reads the values of all keys into Values and the subtree indexes beside them; States is Present or New (not
+// GetRaw reads the values of all keys into Values and the subtree indexes beside them; States is StatePresent or StateNew (not
 // there). It returns how many are there.
 func (m *HeapTxMap[H, V]) GetRaw(batch *RawBatch[H]) (int, error) {
 	batch.resetStates()
@@ -165,9 +165,9 @@ func (m *HeapTxMap[H, V]) GetRaw(batch *RawBatch[H]) (int, error) {
 			return count, err
 		}
 		index := int16(0)
-		batch.States[i] = New
+		batch.States[i] = StateNew
 		if found {
-			batch.States[i] = Present
+			batch.States[i] = StatePresent
 			count++
 			index = m.codec.SubtreeIndex(value)
 			if batch.Values, err = m.codec.AppendValue(batch.Values, value); err != nil {

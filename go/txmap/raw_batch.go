@@ -12,12 +12,12 @@ type State uint8
 
 // The states of items.
 const (
-	// Undone: not decided, because an error came first.
-	Undone State = ffi.StateUndone
-	// New: inserted; after GetRaw: absent.
-	New State = ffi.StateNew
-	// Present: was there already, and for SetRaw was replaced; after GetRaw: found.
-	Present State = ffi.StatePresent
+	// StateUndone: not decided, because an error came first.
+	StateUndone State = ffi.StateUndone
+	// StateNew: inserted; after GetRaw: absent.
+	StateNew State = ffi.StateNew
+	// StatePresent: was there already, and for SetRaw was replaced; after GetRaw: found.
+	StatePresent State = ffi.StatePresent
 )
 
 // RawBatch is a batch of keys with encoded values. Its arrays are reused after Reset, so that a filled batch that is
@@ -155,4 +155,3 @@ func countOf(keys []byte, stride int) (int, error) {
 	}
 	return len(keys) / stride, nil
 }
-
