@@ -214,7 +214,9 @@ func (st *Subtree[H, N]) GetMerkleProof(index int) ([]*H, error) {
 }
 
 // levelsFit reports whether the kept levels are those of the nodes.
-func (st *Subtree[H, N]) levelsFit() bool { return st.levels != nil && st.levels.leaves() == len(st.Nodes) }
+func (st *Subtree[H, N]) levelsFit() bool {
+	return st.levels != nil && st.levels.leaves() == len(st.Nodes)
+}
 
 func (st *Subtree[H, N]) buildLevels() error {
 	if err := st.forgetLevels(); err != nil {

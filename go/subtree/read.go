@@ -48,7 +48,9 @@ func NewSubtreeFromReaderMmap[H ~[32]byte, N any](rt *blocktier.Runtime, r io.Re
 }
 
 // Deserialize reads the plain format from b, which must end with it.
-func (st *Subtree[H, N]) Deserialize(b []byte) error { return st.DeserializeFromReader(bytes.NewReader(b)) }
+func (st *Subtree[H, N]) Deserialize(b []byte) error {
+	return st.DeserializeFromReader(bytes.NewReader(b))
+}
 
 // DeserializeFromReader reads the plain format. The subtree's content is replaced, by what was read or, on an error, by
 // nothing; a mapped subtree is mapped again, so slices of its old Nodes end here.
