@@ -101,7 +101,8 @@ func TestOpenStatsCloseTwice(t *testing.T) {
 	}
 }
 
-// TestAMapOutlivesItsRuntime: what was made from a runtime keeps what it needs, and its traffic shows per directory.
+// TestAMapOutlivesItsRuntime: what was made from a runtime keeps what it needs, and its traffic
+// shows per directory.
 func TestAMapOutlivesItsRuntime(t *testing.T) {
 	needsLibrary(t)
 	rt, err := blocktier.Open()

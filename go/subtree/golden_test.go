@@ -62,7 +62,8 @@ func (p place) read(t *testing.T, r io.Reader, options ...subtree.ReadOption) (*
 	return subtree.NewSubtreeFromReaderMmap[hash, node](p.rt, r, p.dir, options...)
 }
 
-// TestGoldenSubtrees reads every real subtree and compares with values that were computed elsewhere.
+// TestGoldenSubtrees reads every real subtree and compares with values that were computed
+// elsewhere.
 func TestGoldenSubtrees(t *testing.T) {
 	var expected map[string]expectedSubtree
 	readJSON(t, &expected, "expected", "subtrees.json")
@@ -156,7 +157,8 @@ func checkBytes(t *testing.T, name string, st *tree, want *expectedSubtree, inpu
 	}
 }
 
-// TestBadSubtrees reads every corrupted file, from a buffer of known length and from a stream of unknown length.
+// TestBadSubtrees reads every corrupted file, from a buffer of known length and from a stream of
+// unknown length.
 func TestBadSubtrees(t *testing.T) {
 	var expected map[string]struct {
 		Format, Expect string

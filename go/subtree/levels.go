@@ -70,8 +70,8 @@ type nativeLevels struct {
 	cleanup runtime.Cleanup
 }
 
-// nativeLevelsState outlives the levels of a subtree that its owner forgets to close. Its gate is only entered by
-// Close: all other use is under the subtree's lock, which Close takes first.
+// nativeLevelsState outlives the levels of a subtree that its owner forgets to close. Its gate is
+// only entered by Close: all other use is under the subtree's lock, which Close takes first.
 type nativeLevelsState struct {
 	gate   ffi.Gate
 	handle ffi.MerkleLevels

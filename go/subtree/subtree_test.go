@@ -358,7 +358,8 @@ func TestMmapWithoutARuntime(t *testing.T) {
 	}
 }
 
-// TestConcurrentUseAndClose: additions, queries and a Close from many goroutines; afterwards everything is closed.
+// TestConcurrentUseAndClose: additions, queries and a Close from many goroutines; afterwards
+// everything is closed.
 func TestConcurrentUseAndClose(t *testing.T) {
 	for _, p := range places(t) {
 		for range 20 {

@@ -7,18 +7,19 @@ import (
 	"github.com/blocktier/blocktier/go/internal/ffi"
 )
 
-// VerifyOptions says what Verify checks. The zero value checks everything that the subtree itself can be held to.
+// VerifyOptions says what Verify checks. The zero value checks everything that the subtree itself
+// can be held to.
 type VerifyOptions[H ~[32]byte] struct {
 	// Root, if not nil, must be the root, beside the one that the subtree's file claims.
 	Root *H
-	// SkipRoot leaves out the root, SkipSums the sums of fees and sizes, SkipPolicy the rules about leaves: the
-	// placeholder only first and without fee and size, no zero hash, no leaf twice, conflicting hashes are leaves and
-	// listed once.
+	// SkipRoot leaves out the root, SkipSums the sums of fees and sizes, SkipPolicy the rules about
+	// leaves: the placeholder only first and without fee and size, no zero hash, no leaf twice,
+	// conflicting hashes are leaves and listed once.
 	SkipRoot, SkipSums, SkipPolicy bool
 }
 
-// Verify recomputes and checks. The first failure is an ErrFormat whose Kind says which rule is broken and whose text
-// says where.
+// Verify recomputes and checks. The first failure is an ErrFormat whose Kind says which rule is
+// broken and whose text says where.
 func (st *Subtree[H, N]) Verify(options VerifyOptions[H]) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()

@@ -4,7 +4,8 @@ import (
 	"github.com/blocktier/blocktier/go/internal/ffi"
 )
 
-// Batches of a DiskTxMap. The forms with values encode into a pooled RawBatch and use the raw forms.
+// Batches of a DiskTxMap. The forms with values encode into a pooled RawBatch and use the raw
+// forms.
 
 // SetIfNotExistsBatch inserts the absent ones; see TxMap.
 func (m *DiskTxMap[H, V]) SetIfNotExistsBatch(hashes []H, values []V, inserted []bool) (int, error) {
@@ -150,7 +151,8 @@ func (m *DiskTxMap[H, V]) UpdateSubtreeIndexKeys(keys []byte, stride int, index 
 	return count, err
 }
 
-// SetIfNotExistsRaw inserts the items whose keys are absent and returns how many. States says which.
+// SetIfNotExistsRaw inserts the items whose keys are absent and returns how many. States says
+// which.
 func (m *DiskTxMap[H, V]) SetIfNotExistsRaw(batch *RawBatch[H]) (int, error) {
 	err := m.store(batch, ffi.TxMap.SetIfNotExistsBatch)
 	return batch.count(StateNew), err
@@ -167,8 +169,9 @@ func (m *DiskTxMap[H, V]) store(batch *RawBatch[H], op batchOp) error {
 	return m.core.store(m.bounded, batch.native(), op)
 }
 
-// GetRaw reads the values of all keys; Value and SubtreeIndexes have them, States is StatePresent or StateNew (not
-// there). It returns how many are there. Only a batch that is too short for the values, or has to wait, allocates.
+// GetRaw reads the values of all keys; Value and SubtreeIndexes have them, States is StatePresent
+// or StateNew (not there). It returns how many are there. Only a batch that is too short for the
+// values, or has to wait, allocates.
 func (m *DiskTxMap[H, V]) GetRaw(batch *RawBatch[H]) (int, error) {
 	batch.beginRead()
 	r := &batch.reading

@@ -116,7 +116,8 @@ func (m *HeapTxMap[H, V]) UpdateSubtreeIndexKeys(keys []byte, stride int, index 
 	return count, nil
 }
 
-// SetIfNotExistsRaw inserts the items whose keys are absent and returns how many. States says which.
+// SetIfNotExistsRaw inserts the items whose keys are absent and returns how many. States says
+// which.
 func (m *HeapTxMap[H, V]) SetIfNotExistsRaw(batch *RawBatch[H]) (int, error) {
 	err := m.store(batch, func(hash H, value V) (bool, error) {
 		_, inserted, err := m.SetIfNotExistsErr(hash, value)
@@ -151,8 +152,8 @@ func (m *HeapTxMap[H, V]) store(batch *RawBatch[H], put func(H, V) (present bool
 	return nil
 }
 
-// GetRaw reads the values of all keys; Value and SubtreeIndexes have them, States is StatePresent or StateNew (not
-// there). It returns how many are there.
+// GetRaw reads the values of all keys; Value and SubtreeIndexes have them, States is StatePresent
+// or StateNew (not there). It returns how many are there.
 func (m *HeapTxMap[H, V]) GetRaw(batch *RawBatch[H]) (int, error) {
 	batch.resetStates()
 	batch.Values = batch.Values[:0]

@@ -33,7 +33,8 @@ type codec = txmap.TxInpointsCodec[hash]
 
 type testMap = txmap.TxMap[hash, *inpoints]
 
-// maps are the heap's and, where the library is part of the build, one whose records mostly live on disk, and one in RAM.
+// maps are the heap's and, where the library is part of the build, one whose records mostly live on
+// disk, and one in RAM.
 func maps(t *testing.T) map[string]testMap {
 	t.Helper()
 	all := map[string]testMap{"heap": txmap.NewHeap[hash](codec{}, 0)}

@@ -20,15 +20,16 @@ const (
 	StatePresent State = ffi.StatePresent
 )
 
-// RawBatch is a batch of keys with encoded values. Its arrays are reused after Reset, so that a filled batch that is
-// used again allocates nothing. The zero value is an empty batch. It must not be used concurrently.
+// RawBatch is a batch of keys with encoded values. Its arrays are reused after Reset, so that a
+// filled batch that is used again allocates nothing. The zero value is an empty batch. It must not
+// be used concurrently.
 type RawBatch[H ~[32]byte] struct {
 	// Keys are the keys.
 	Keys []H
 	// Values holds the values one behind the other; value i is Values[Offsets[i]:Offsets[i+1]].
 	Values []byte
-	// Offsets has one entry more than Keys, or none in an empty batch and after GetRaw, which places values in any
-	// order: use Value then.
+	// Offsets has one entry more than Keys, or none in an empty batch and after GetRaw, which
+	// places values in any order: use Value then.
 	Offsets []uint64
 	// SubtreeIndexes are the subtree indexes.
 	SubtreeIndexes []int16
@@ -69,7 +70,8 @@ func (b *RawBatch[H]) close(key H, subtreeIndex int16) {
 	b.SubtreeIndexes = append(b.SubtreeIndexes, subtreeIndex)
 }
 
-// Value is the encoded value of item i; empty where GetRaw did not find it. It is valid until the batch changes.
+// Value is the encoded value of item i; empty where GetRaw did not find it. It is valid until the
+// batch changes.
 func (b *RawBatch[H]) Value(i int) []byte {
 	if len(b.Offsets) > 0 {
 		return b.Values[b.Offsets[i]:b.Offsets[i+1]]
@@ -170,8 +172,8 @@ func stateBytes(states []State) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(states))), len(states))
 }
 
-// UpdateSubtreeIndexNodes sets the subtree index of all transactions of a subtree: N is the node's own struct of 48
-// bytes that begins with the hash. It returns how many of them are in the map.
+// UpdateSubtreeIndexNodes sets the subtree index of all transactions of a subtree: N is the node's
+// own struct of 48 bytes that begins with the hash. It returns how many of them are in the map.
 func UpdateSubtreeIndexNodes[H ~[32]byte, V, N any](m TxMap[H, V], nodes []N, index int16) (int, error) {
 	var node N
 	if unsafe.Sizeof(node) != ffi.NodeBytes {

@@ -19,7 +19,8 @@ import (
 	"github.com/blocktier/blocktier/go/txmap"
 )
 
-// TestAgainstAGoMap drives every implementation and a plain map through the same random history of all operations.
+// TestAgainstAGoMap drives every implementation and a plain map through the same random history of
+// all operations.
 func TestAgainstAGoMap(t *testing.T) {
 	for name, m := range maps(t) {
 		t.Run(name, func(t *testing.T) {
@@ -333,7 +334,8 @@ func TestLargeAndEmptyValues(t *testing.T) {
 	}
 }
 
-// TestEachKeyIsInsertedOnce: many goroutines insert the same keys; exactly one wins each, all see the winner's value.
+// TestEachKeyIsInsertedOnce: many goroutines insert the same keys; exactly one wins each, all see
+// the winner's value.
 func TestEachKeyIsInsertedOnce(t *testing.T) {
 	const keys, goroutines = 4000, 8
 	for name, m := range maps(t) {
@@ -370,7 +372,8 @@ func TestEachKeyIsInsertedOnce(t *testing.T) {
 	}
 }
 
-// TestCloseUnderLoad: calls that run when the map is closed end with ErrClosed or have their effect; nothing crashes.
+// TestCloseUnderLoad: calls that run when the map is closed end with ErrClosed or have their
+// effect; nothing crashes.
 func TestCloseUnderLoad(t *testing.T) {
 	for name, m := range maps(t) {
 		var all sync.WaitGroup
@@ -453,7 +456,8 @@ func TestOpenErrorsSayWhatToDo(t *testing.T) {
 	}
 }
 
-// TestCanceledContextEndsWaiting: a call that must go to the disk returns the context's cause instead.
+// TestCanceledContextEndsWaiting: a call that must go to the disk returns the context's cause
+// instead.
 func TestCanceledContextEndsWaiting(t *testing.T) {
 	if err := ffi.Available(); err != nil {
 		t.Skip(err)

@@ -30,15 +30,16 @@ import (
 	"unsafe"
 )
 
-// ReadDisk lets a call read disks but, where the library can tell the two apart, not wait for space.
+// ReadDisk lets a call read disks but, where the library can tell the two apart, not wait for
+// space.
 const ReadDisk uint32 = C.bt_read_disk
 
-// BuildID identifies the archive that this package was linked with. Go does not look into archives when it decides
-// what to rebuild; this constant changes with the archive and forces it.
+// BuildID identifies the archive that this package was linked with. Go does not look into archives
+// when it decides what to rebuild; this constant changes with the archive and forces it.
 const BuildID = C.BLOCKTIER_BUILD_ID
 
-// Available is nil when the library can be used. It checks once that both sides agree on the ABI number and on the
-// layout of every struct that crosses.
+// Available is nil when the library can be used. It checks once that both sides agree on the ABI
+// number and on the layout of every struct that crosses.
 var Available = sync.OnceValue(checkLibrary)
 
 func checkLibrary() error {

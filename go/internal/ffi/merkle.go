@@ -29,8 +29,8 @@ import "C"
 
 import "unsafe"
 
-// SubtreeRoot is the root over n nodes of 48 bytes; first, if given, replaces the hash of leaf 0. A paddedHeight above
-// the tree's own height lifts the root to it.
+// SubtreeRoot is the root over n nodes of 48 bytes; first, if given, replaces the hash of leaf 0. A
+// paddedHeight above the tree's own height lifts the root to it.
 func SubtreeRoot(nodes unsafe.Pointer, n int, first *[32]byte, paddedHeight uint32) (root [32]byte, err error) {
 	var failure C.blocktier_error_t
 	status := C.blocktier_subtree_root(nodes, C.size_t(n), keyOf(first), C.uint32_t(paddedHeight), keyOf(&root), &failure)
@@ -45,7 +45,8 @@ func MerkleRoot(hashes []byte, paddedHeight uint32) (root [32]byte, err error) {
 	return root, check(status, &failure)
 }
 
-// BlockRoot is the root over subtree roots: all but the last of 2^height leaves, the last of lastLeaves.
+// BlockRoot is the root over subtree roots: all but the last of 2^height leaves, the last of
+// lastLeaves.
 func BlockRoot(roots []byte, height uint32, lastLeaves uint64) (root [32]byte, err error) {
 	var failure C.blocktier_error_t
 	status := C.blocktier_block_root(bytesOf(roots), C.size_t(len(roots)/32), C.uint32_t(height), C.uint64_t(lastLeaves),
@@ -64,7 +65,8 @@ func FoldProof(leaf *[32]byte, index uint64, siblings []byte) (root [32]byte, er
 // MerkleLevels keeps every level of a tree outside the Go heap.
 type MerkleLevels struct{ handle *C.blocktier_merkle_levels_t }
 
-// NewMerkleLevels computes the levels over n leaves that lie stride bytes apart; directory as for NewNodeArray.
+// NewMerkleLevels computes the levels over n leaves that lie stride bytes apart; directory as for
+// NewNodeArray.
 func NewMerkleLevels(runtime Runtime, leaves unsafe.Pointer, n, stride int, directory string) (MerkleLevels, error) {
 	var failure C.blocktier_error_t
 	var handle *C.blocktier_merkle_levels_t

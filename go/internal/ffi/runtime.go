@@ -35,7 +35,8 @@ func (r Runtime) Close() error {
 	return check(C.blocktier_runtime_close(r.handle, &failure), &failure)
 }
 
-// NextEvent takes the next event's text into buffer and returns its length; NotFound when there is none.
+// NextEvent takes the next event's text into buffer and returns its length; NotFound when there is
+// none.
 func (r Runtime) NextEvent(buffer []byte) (int, error) {
 	var failure C.blocktier_error_t
 	var length C.size_t

@@ -52,8 +52,8 @@ func (m TxMap) Close() error {
 	return check(C.blocktier_txmap_close(m.handle, &failure), &failure)
 }
 
-// SetIfNotExists inserts the value unless the key is there; then Found is 1 and up to len(existing) bytes of the
-// present value are copied.
+// SetIfNotExists inserts the value unless the key is there; then Found is 1 and up to len(existing)
+// bytes of the present value are copied.
 func (m TxMap) SetIfNotExists(key *[32]byte, value []byte, subtreeIndex uint16, flags uint32, existing []byte,
 	result *Lookup) error {
 	var failure C.blocktier_error_t
@@ -127,7 +127,8 @@ func (m TxMap) FlushBegin(flags uint32) (ticket uint64, err error) {
 	return uint64(number), check(status, &failure)
 }
 
-// FlushWait waits until what the ticket stands for is written, or with NonBlocking returns WouldBlock until then.
+// FlushWait waits until what the ticket stands for is written, or with NonBlocking returns
+// WouldBlock until then.
 func (m TxMap) FlushWait(ticket uint64, flags uint32) error {
 	var failure C.blocktier_error_t
 	return check(C.blocktier_txmap_flush_wait(m.handle, C.uint64_t(ticket), C.uint32_t(flags), &failure), &failure)

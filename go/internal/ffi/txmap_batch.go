@@ -43,9 +43,10 @@ func (m TxMap) SetBatch(b Batch, flags uint32) (int, error) {
 	return int(done), check(status, &failure)
 }
 
-// GetBatch copies the values found into arena, in any order, each at its result's ValueOffset. A result is Absent,
-// Found, Undecided where a disk would be needed, or ArenaFull with its ValueLength; needed is the sum of the lengths of
-// the last kind. It returns ErrNeedsDisk if any is Undecided, else BufferTooSmall if any is ArenaFull.
+// GetBatch copies the values found into arena, in any order, each at its result's ValueOffset. A
+// result is Absent, Found, Undecided where a disk would be needed, or ArenaFull with its
+// ValueLength; needed is the sum of the lengths of the last kind. It returns ErrNeedsDisk if any is
+// Undecided, else BufferTooSmall if any is ArenaFull.
 func (m TxMap) GetBatch(keys []byte, flags uint32, arena []byte, results []Lookup) (needed int, err error) {
 	var failure C.blocktier_error_t
 	var length C.size_t
@@ -80,8 +81,8 @@ func (m TxMap) DeleteBatch(keys []byte, flags uint32, states []byte) (int, error
 	return int(done), check(status, &failure)
 }
 
-// UpdateSubtreeIndexBatch sets the subtree index of keys that lie stride bytes apart (32, or 48 in nodes); it returns
-// how many items are decided.
+// UpdateSubtreeIndexBatch sets the subtree index of keys that lie stride bytes apart (32, or 48 in
+// nodes); it returns how many items are decided.
 func (m TxMap) UpdateSubtreeIndexBatch(keys []byte, stride int, subtreeIndex uint16, flags uint32,
 	states []byte) (int, error) {
 	var failure C.blocktier_error_t

@@ -2,8 +2,8 @@
 //
 //	p u32 | p x parent hash 32 | p x (k u32 | k x output index u32)
 //
-// Integers are little-endian. The output indexes of the first parent come first. Every count is checked against the
-// bytes that are there before anything is made of it.
+// Integers are little-endian. The output indexes of the first parent come first. Every count is
+// checked against the bytes that are there before anything is made of it.
 package inpoints
 
 import (
