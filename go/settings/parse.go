@@ -50,11 +50,13 @@ func Parse(text string) (Settings, error) {
 		}
 		key, value, found := strings.Cut(line, "=")
 		if !found {
-			return Settings{}, fmt.Errorf("line %d: %w: %q is not of the form key = value", i+1, ErrSetting, line)
+			return Settings{}, fmt.Errorf("line %d: %w: %q is not of the form key = value", i+1,
+				ErrSetting, line)
 		}
 		key = strings.TrimSpace(key)
 		if first, twice := seen[key]; twice {
-			return Settings{}, fmt.Errorf("line %d: %w: %s was set in line %d already", i+1, ErrSetting, key, first)
+			return Settings{}, fmt.Errorf("line %d: %w: %s was set in line %d already", i+1,
+				ErrSetting, key, first)
 		}
 		seen[key] = i + 1
 		if err := s.Set(key, strings.TrimSpace(value)); err != nil {

@@ -79,7 +79,8 @@ type nativeLevelsState struct {
 	logger *slog.Logger
 }
 
-func newNativeLevels(rt *blocktier.Runtime, nodes unsafe.Pointer, count int, dir string) (*nativeLevels, error) {
+func newNativeLevels(rt *blocktier.Runtime, nodes unsafe.Pointer, count int,
+	dir string) (*nativeLevels, error) {
 	s := &nativeLevelsState{count: count, logger: rt.Logger()}
 	err := rt.Use(func(native ffi.Runtime) (err error) {
 		s.handle, err = ffi.NewMerkleLevels(native, nodes, count, NodeBytes, dir)

@@ -71,11 +71,12 @@ func nodesRoot(nodes []rawNode, first *[32]byte, paddedHeight int) ([32]byte, er
 	}
 	height := heightOf(len(nodes))
 	if paddedHeight != 0 && (paddedHeight < height || paddedHeight > maxHeight) {
-		return [32]byte{}, ffi.Errorf(ffi.InvalidArgument, "cannot pad a tree of height %d to height %d", height,
-			paddedHeight)
+		return [32]byte{}, ffi.Errorf(ffi.InvalidArgument,
+			"cannot pad a tree of height %d to height %d", height, paddedHeight)
 	}
 	if ffi.Available() == nil {
-		return ffi.SubtreeRoot(unsafe.Pointer(unsafe.SliceData(nodes)), len(nodes), first, uint32(paddedHeight))
+		return ffi.SubtreeRoot(unsafe.Pointer(unsafe.SliceData(nodes)), len(nodes), first,
+			uint32(paddedHeight))
 	}
 	root := goNodesRoot(nodes, first)
 	return lift(root, max(paddedHeight, height)-height), nil
@@ -121,10 +122,11 @@ func BlockRoot[H ~[32]byte](roots []H, height int, lastLeaves uint64) (H, error)
 	case len(roots) == 0:
 		return H{}, ffi.Errorf(ffi.InvalidArgument, "no block root over no subtrees")
 	case height < 0 || height > maxHeight:
-		return H{}, ffi.Errorf(ffi.InvalidArgument, "subtrees of height %d; want 0 to %d", height, maxHeight)
+		return H{}, ffi.Errorf(ffi.InvalidArgument, "subtrees of height %d; want 0 to %d", height,
+			maxHeight)
 	case lastLeaves == 0 || lastLeaves > 1<<height:
-		return H{}, ffi.Errorf(ffi.InvalidArgument, "the last subtree has %d leaves; want 1 to %d", lastLeaves,
-			uint64(1)<<height)
+		return H{}, ffi.Errorf(ffi.InvalidArgument, "the last subtree has %d leaves; want 1 to %d",
+			lastLeaves, uint64(1)<<height)
 	}
 	if ffi.Available() == nil {
 		root, err := ffi.BlockRoot(hashBytes(roots), uint32(height), lastLeaves)

@@ -71,13 +71,17 @@ func checkLayout[N any]() error {
 func layoutOf(node reflect.Type) error {
 	if node.Kind() != reflect.Struct || node.Size() != NodeBytes || node.NumField() != 3 {
 		return ffi.Errorf(ffi.InvalidArgument,
-			"%s is no node type: want a struct of %d bytes with a 32-byte hash and two uint64", node, NodeBytes)
+			"%s is no node type: want a struct of %d bytes with a 32-byte hash and two uint64",
+			node, NodeBytes)
 	}
 	hash, fee, size := node.Field(0), node.Field(1), node.Field(2)
-	if hash.Type.Kind() != reflect.Array || hash.Type.Len() != 32 || hash.Type.Elem().Kind() != reflect.Uint8 {
-		return ffi.Errorf(ffi.InvalidArgument, "the first field of node type %s is %s; want a 32-byte hash", node, hash.Type)
+	if hash.Type.Kind() != reflect.Array || hash.Type.Len() != 32 ||
+		hash.Type.Elem().Kind() != reflect.Uint8 {
+		return ffi.Errorf(ffi.InvalidArgument,
+			"the first field of node type %s is %s; want a 32-byte hash", node, hash.Type)
 	}
-	if fee.Type.Kind() != reflect.Uint64 || fee.Offset != 32 || size.Type.Kind() != reflect.Uint64 || size.Offset != 40 {
+	if fee.Type.Kind() != reflect.Uint64 || fee.Offset != 32 ||
+		size.Type.Kind() != reflect.Uint64 || size.Offset != 40 {
 		return ffi.Errorf(ffi.InvalidArgument,
 			"fields 2 and 3 of node type %s are %s at %d and %s at %d; want uint64 at 32 (fee) and at 40 (size)", node,
 			fee.Type, fee.Offset, size.Type, size.Offset)

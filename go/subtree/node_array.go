@@ -38,7 +38,8 @@ func NewHeapArray[N any](capacity int) (*NodeArray[N], error) {
 // NewNodeArray makes an array of capacity nodes outside the Go heap: in a file without a name in
 // directory, whose space is reserved before it is mapped, or in anonymous memory where directory is
 // empty.
-func NewNodeArray[N any](rt *blocktier.Runtime, capacity int, directory string) (*NodeArray[N], error) {
+func NewNodeArray[N any](rt *blocktier.Runtime, capacity int, directory string) (*NodeArray[N],
+	error) {
 	if err := checkCapacity[N](capacity); err != nil {
 		return nil, err
 	}
@@ -63,13 +64,14 @@ func NewNodeArray[N any](rt *blocktier.Runtime, capacity int, directory string) 
 // NewNodeArrayOrHeap is NewNodeArray with a way out: where the memory cannot be mapped (no space,
 // no such directory, a file system that does not keep its promises) it warns the runtime's logger
 // and makes a heap array. Errors in the call itself stay errors.
-func NewNodeArrayOrHeap[N any](rt *blocktier.Runtime, capacity int, directory string) (*NodeArray[N], error) {
+func NewNodeArrayOrHeap[N any](rt *blocktier.Runtime, capacity int,
+	directory string) (*NodeArray[N], error) {
 	a, err := NewNodeArray[N](rt, capacity, directory)
 	if err == nil || !mayFallBack(rt, err) {
 		return a, err
 	}
-	rt.Logger().Warn("blocktier: nodes go to the Go heap because they cannot be mapped", "directory", directory,
-		"nodes", capacity, "error", err)
+	rt.Logger().Warn("blocktier: nodes go to the Go heap because they cannot be mapped",
+		"directory", directory, "nodes", capacity, "error", err)
 	return NewHeapArray[N](capacity)
 }
 
@@ -77,7 +79,8 @@ func mayFallBack(rt *blocktier.Runtime, err error) bool {
 	if rt == nil {
 		return false
 	}
-	for _, fatal := range []error{ffi.InvalidArgument, ffi.NullPointer, ffi.Closed, ffi.Poisoned, ffi.Panic} {
+	for _, fatal := range []error{ffi.InvalidArgument, ffi.NullPointer, ffi.Closed, ffi.Poisoned,
+		ffi.Panic} {
 		if errors.Is(err, fatal) {
 			return false
 		}
@@ -90,7 +93,8 @@ func checkCapacity[N any](capacity int) error {
 		return err
 	}
 	if capacity < 0 || uint64(capacity) > 1<<maxHeight {
-		return ffi.Errorf(ffi.InvalidArgument, "an array of %d nodes; want 0 to %d", capacity, uint64(1)<<maxHeight)
+		return ffi.Errorf(ffi.InvalidArgument, "an array of %d nodes; want 0 to %d", capacity,
+			uint64(1)<<maxHeight)
 	}
 	return nil
 }

@@ -148,7 +148,8 @@ func (st *Subtree[H, N]) RootHashPadded(height int) (*H, error) {
 	}
 	own := heightOf(len(st.Nodes))
 	if height < own || height > maxHeight {
-		return nil, ffi.Errorf(ffi.InvalidArgument, "cannot pad a tree of height %d to height %d", own, height)
+		return nil, ffi.Errorf(ffi.InvalidArgument, "cannot pad a tree of height %d to height %d",
+			own, height)
 	}
 	padded := H(lift([32]byte(*root), height-own))
 	return &padded, nil
@@ -226,7 +227,8 @@ func (st *Subtree[H, N]) buildLevels() error {
 		st.levels = newHeapLevels(raw(st.Nodes))
 		return nil
 	}
-	native, err := newNativeLevels(st.rt, unsafe.Pointer(unsafe.SliceData(st.Nodes)), len(st.Nodes), st.dir)
+	native, err := newNativeLevels(st.rt, unsafe.Pointer(unsafe.SliceData(st.Nodes)), len(st.Nodes),
+		st.dir)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,8 @@ const readChunk = 96 << 14
 
 // NewSubtreeFromReader reads a subtree onto the Go heap. The result is full: its capacity is what
 // was read. Structure is checked, root, sums and policy are not: see Verify.
-func NewSubtreeFromReader[H ~[32]byte, N any](r io.Reader, options ...ReadOption) (*Subtree[H, N], error) {
+func NewSubtreeFromReader[H ~[32]byte, N any](r io.Reader, options ...ReadOption) (*Subtree[H, N],
+	error) {
 	if err := checkLayout[N](); err != nil {
 		return nil, err
 	}
@@ -34,8 +35,8 @@ func NewSubtreeFromReader[H ~[32]byte, N any](r io.Reader, options ...ReadOption
 // memory outside the Go heap where directory is empty: the reader's bytes go straight there. Where
 // that cannot be had the Go heap is used and the runtime's logger warned; the reader is read once
 // in any case. The result must be closed.
-func NewSubtreeFromReaderMmap[H ~[32]byte, N any](rt *blocktier.Runtime, r io.Reader, directory string,
-	options ...ReadOption) (*Subtree[H, N], error) {
+func NewSubtreeFromReaderMmap[H ~[32]byte, N any](rt *blocktier.Runtime, r io.Reader,
+	directory string, options ...ReadOption) (*Subtree[H, N], error) {
 	if rt == nil {
 		return nil, rt.Use(nil)
 	}
@@ -120,7 +121,8 @@ func (st *Subtree[H, N]) readInto(in *input, c readConfig, place *place[N]) erro
 			return err
 		}
 		if string(magic[:]) != Magic {
-			return ffi.FormatError(ffi.BadMagic, "the file begins with %q, not with %q", magic[:], Magic)
+			return ffi.FormatError(ffi.BadMagic, "the file begins with %q, not with %q", magic[:],
+				Magic)
 		}
 	case Plain:
 	default:
@@ -236,7 +238,8 @@ func readNodes[N any](in *input, place *place[N], count uint64) error {
 		return errCount("nodes", count, NodeBytes)
 	}
 	if count > 1<<maxHeight {
-		return ffi.FormatError(ffi.CountTooLarge, "the count says %d nodes; the limit is %d", count, uint64(1)<<maxHeight)
+		return ffi.FormatError(ffi.CountTooLarge, "the count says %d nodes; the limit is %d", count,
+			uint64(1)<<maxHeight)
 	}
 	total := int(count)
 	for len(place.nodes) < total {
@@ -292,7 +295,8 @@ func readHashList[N any](in *input, place *place[N]) error {
 	total := 1 << maxHeight
 	if in.left > 0 {
 		if in.left/32 > 1<<maxHeight {
-			return ffi.FormatError(ffi.CountTooLarge, "a list of %d hashes; the limit is %d", in.left/32, total)
+			return ffi.FormatError(ffi.CountTooLarge, "a list of %d hashes; the limit is %d",
+				in.left/32, total)
 		}
 		total = int(in.left / 32)
 	}

@@ -43,7 +43,8 @@ type Subtree[H ~[32]byte, N any] struct {
 // NewTree makes an empty subtree of up to 2^height nodes on the Go heap.
 func NewTree[H ~[32]byte, N any](height int) (*Subtree[H, N], error) {
 	if height < 0 || height > maxHeight {
-		return nil, ffi.Errorf(ffi.InvalidArgument, "a subtree of height %d; want 0 to %d", height, maxHeight)
+		return nil, ffi.Errorf(ffi.InvalidArgument, "a subtree of height %d; want 0 to %d", height,
+			maxHeight)
 	}
 	array, err := NewHeapArray[N](1 << height)
 	if err != nil {
@@ -64,7 +65,8 @@ func NewTreeByLeafCount[H ~[32]byte, N any](leaves int) (*Subtree[H, N], error) 
 // nodes, on the heap.
 func NewIncompleteTreeByLeafCount[H ~[32]byte, N any](leaves int) (*Subtree[H, N], error) {
 	if leaves < 1 {
-		return nil, ffi.Errorf(ffi.InvalidArgument, "a subtree for %d leaves; want at least 1", leaves)
+		return nil, ffi.Errorf(ffi.InvalidArgument, "a subtree for %d leaves; want at least 1",
+			leaves)
 	}
 	return NewTree[H, N](heightOf(leaves))
 }
@@ -72,9 +74,11 @@ func NewIncompleteTreeByLeafCount[H ~[32]byte, N any](leaves int) (*Subtree[H, N
 // NewTreeMmap makes an empty subtree of up to 2^height nodes in a mapped file in directory, or in
 // anonymous memory outside the Go heap where directory is empty. If that cannot be had it warns the
 // runtime's logger and uses the heap; IsMmapBacked tells. It must be closed.
-func NewTreeMmap[H ~[32]byte, N any](rt *blocktier.Runtime, height int, directory string) (*Subtree[H, N], error) {
+func NewTreeMmap[H ~[32]byte, N any](rt *blocktier.Runtime, height int,
+	directory string) (*Subtree[H, N], error) {
 	if height < 0 || height > maxHeight {
-		return nil, ffi.Errorf(ffi.InvalidArgument, "a subtree of height %d; want 0 to %d", height, maxHeight)
+		return nil, ffi.Errorf(ffi.InvalidArgument, "a subtree of height %d; want 0 to %d", height,
+			maxHeight)
 	}
 	array, err := NewNodeArrayOrHeap[N](rt, 1<<height, directory)
 	if err != nil {
@@ -96,7 +100,8 @@ func NewTreeByLeafCountMmap[H ~[32]byte, N any](rt *blocktier.Runtime, leaves in
 
 func checkPowerOfTwo(leaves int) error {
 	if leaves < 1 || leaves&(leaves-1) != 0 {
-		return ffi.Errorf(ffi.InvalidArgument, "a subtree of %d leaves; want a power of two", leaves)
+		return ffi.Errorf(ffi.InvalidArgument, "a subtree of %d leaves; want a power of two",
+			leaves)
 	}
 	return nil
 }
@@ -202,7 +207,8 @@ func (st *Subtree[H, N]) add(node *rawNode) error {
 		return st.errFull()
 	}
 	if node.isPlaceholder() {
-		return ffi.Errorf(ffi.InvalidArgument, "the coinbase placeholder is not a transaction; call AddCoinbaseNode")
+		return ffi.Errorf(ffi.InvalidArgument,
+			"the coinbase placeholder is not a transaction; call AddCoinbaseNode")
 	}
 	fees, feesCarry := bits.Add64(st.Fees, node.fee, 0)
 	size, sizeCarry := bits.Add64(st.SizeInBytes, node.size, 0)
@@ -222,7 +228,8 @@ func (st *Subtree[H, N]) add(node *rawNode) error {
 
 func errOverflow(fees uint64, position int) error {
 	if fees != 0 {
-		return ffi.FormatError(ffi.FeeSumOverflow, "the fees up to node %d exceed 64 bits", position)
+		return ffi.FormatError(ffi.FeeSumOverflow, "the fees up to node %d exceed 64 bits",
+			position)
 	}
 	return ffi.FormatError(ffi.SizeSumOverflow, "the sizes up to node %d exceed 64 bits", position)
 }
@@ -247,7 +254,8 @@ func (st *Subtree[H, N]) AddCoinbaseNode() error {
 		return st.errFull()
 	}
 	if len(st.Nodes) != 0 {
-		return ffi.Errorf(ffi.InvalidArgument, "the coinbase comes first, but the subtree has %d nodes", len(st.Nodes))
+		return ffi.Errorf(ffi.InvalidArgument,
+			"the coinbase comes first, but the subtree has %d nodes", len(st.Nodes))
 	}
 	placeholder := rawNode{hash: CoinbasePlaceholder}
 	st.Nodes = append(st.Nodes, *(*N)(unsafe.Pointer(&placeholder)))
@@ -285,7 +293,8 @@ func (st *Subtree[H, N]) RemoveNodeAtIndex(index int) error {
 	copy(st.Nodes[index:], st.Nodes[index+1:])
 	st.Nodes = st.Nodes[:len(st.Nodes)-1]
 	hash := H(node.hash)
-	st.ConflictingNodes = slices.DeleteFunc(st.ConflictingNodes, func(other H) bool { return other == hash })
+	st.ConflictingNodes = slices.DeleteFunc(st.ConflictingNodes,
+		func(other H) bool { return other == hash })
 	return st.forget()
 }
 
@@ -294,7 +303,8 @@ func (st *Subtree[H, N]) checkIndex(index int) error {
 		return errClosed()
 	}
 	if index < 0 || index >= len(st.Nodes) {
-		return ffi.Errorf(ffi.InvalidArgument, "no node %d in a subtree of %d nodes", index, len(st.Nodes))
+		return ffi.Errorf(ffi.InvalidArgument, "no node %d in a subtree of %d nodes", index,
+			len(st.Nodes))
 	}
 	return nil
 }

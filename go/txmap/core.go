@@ -70,7 +70,8 @@ func (c *core) get(p patience, key *[32]byte, s *scratch, result *ffi.Lookup) (b
 
 // getWaiting has locals of its own: what its closure captures is allocated, which only calls that
 // wait shall pay.
-func (c *core) getWaiting(p patience, err error, key [32]byte, s *scratch) (result ffi.Lookup, _ error) {
+func (c *core) getWaiting(p patience, err error, key [32]byte, s *scratch) (result ffi.Lookup,
+	_ error) {
 	err = c.await(p, err, func(disk bool) error {
 		return c.handle.Get(&key, readFlags(disk), s.existing, &result)
 	})
@@ -79,7 +80,8 @@ func (c *core) getWaiting(p patience, err error, key [32]byte, s *scratch) (resu
 
 // setIfNotExists inserts s.value. If the key is there, result.Found is 1 and s.existing holds its
 // value.
-func (c *core) setIfNotExists(p patience, key *[32]byte, index uint16, s *scratch, result *ffi.Lookup) error {
+func (c *core) setIfNotExists(p patience, key *[32]byte, index uint16, s *scratch,
+	result *ffi.Lookup) error {
 	if !c.gate.Enter(key[0]) {
 		return errClosed()
 	}
@@ -167,7 +169,8 @@ func (c *core) updateSubtreeIndex(p patience, key *[32]byte, index uint16) (bool
 	return found, err
 }
 
-func (c *core) keyWaiting(p patience, err error, key [32]byte, flags func(bool) uint32, op keyOp) (bool, error) {
+func (c *core) keyWaiting(p patience, err error, key [32]byte, flags func(bool) uint32,
+	op keyOp) (bool, error) {
 	var answer bool
 	err = c.await(p, err, func(disk bool) (err error) {
 		answer, err = op(c.handle, &key, flags(disk))

@@ -58,7 +58,10 @@ func (c *core) existsBatch(p patience, keys, found []byte) error {
 			}
 		}
 		answers := make([]byte, len(items))
-		err = c.await(p, err, func(disk bool) error { return handle.ExistsBatch(rest, readFlags(disk), answers) })
+		err = c.await(p, err, func(disk bool) error {
+			return handle.ExistsBatch(rest,
+				readFlags(disk), answers)
+		})
 		for i, item := range items {
 			found[item] = answers[i]
 		}

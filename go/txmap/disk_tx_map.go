@@ -30,7 +30,8 @@ type DiskTxMap[H ~[32]byte, V any] struct {
 // Open opens an empty map in directories of the runtime. Each map takes a subdirectory of its own
 // in every directory; what an earlier process left there is removed. An Open that fails leaves
 // nothing behind.
-func Open[H ~[32]byte, V any](rt *blocktier.Runtime, codec Codec[V], options ...Option) (*DiskTxMap[H, V], error) {
+func Open[H ~[32]byte, V any](rt *blocktier.Runtime, codec Codec[V],
+	options ...Option) (*DiskTxMap[H, V], error) {
 	var c config
 	if err := c.apply(options); err != nil {
 		return nil, err
@@ -151,7 +152,8 @@ func (m *DiskTxMap[H, V]) SetIfNotExistsErr(hash H, value V) (V, bool, error) {
 	return m.setIfNotExists(m.bounded, hash, value)
 }
 
-func (m *DiskTxMap[H, V]) setIfNotExists(p patience, hash H, value V) (present V, inserted bool, err error) {
+func (m *DiskTxMap[H, V]) setIfNotExists(p patience, hash H, value V) (present V, inserted bool,
+	err error) {
 	key := [32]byte(hash)
 	s := scratchPool.Get().(*scratch)
 	defer s.free()

@@ -54,8 +54,8 @@ func (TxInpointsCodec[H]) AppendValue(dst []byte, v *TxInpoints[H]) ([]byte, err
 		return dst, ffi.Errorf(ffi.InvalidArgument, "the inpoints are nil")
 	}
 	if len(v.ParentTxHashes) != len(v.Idxs) {
-		return dst, ffi.Errorf(ffi.InvalidArgument, "%d parents but %d lists of outputs", len(v.ParentTxHashes),
-			len(v.Idxs))
+		return dst, ffi.Errorf(ffi.InvalidArgument, "%d parents but %d lists of outputs",
+			len(v.ParentTxHashes), len(v.Idxs))
 	}
 	if uint64(len(v.ParentTxHashes)) > math.MaxUint32 {
 		return dst, ffi.Errorf(ffi.ValueTooLarge, "%d parents", len(v.ParentTxHashes))

@@ -73,7 +73,8 @@ func (c *config) apply(options []Option) error {
 	}
 	for _, dir := range c.dirs {
 		if dir == "" || strings.ContainsAny(dir, "|\n#") {
-			return ffi.Errorf(ffi.Setting, "txMapDirs: %q is empty or holds a |, a # or a line break", dir)
+			return ffi.Errorf(ffi.Setting,
+				"txMapDirs: %q is empty or holds a |, a # or a line break", dir)
 		}
 	}
 	if len(c.dirs) == 0 {

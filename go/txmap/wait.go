@@ -34,7 +34,10 @@ type patience struct {
 }
 
 // mustWait reports whether err only says that the call has to wait.
-func mustWait(err error) bool { return err == error(ffi.ErrNeedsDisk) || err == error(ffi.ErrNoSpace) }
+func mustWait(err error) bool {
+	return err == error(ffi.ErrNeedsDisk) ||
+		err == error(ffi.ErrNoSpace)
+}
 
 // await repeats attempt until it does something else than ask for waiting. err is what the first
 // attempt returned. disk tells attempt that it may read a disk, which it must then use for the
@@ -59,7 +62,8 @@ func (c *core) await(p patience, err error, attempt func(disk bool) error) error
 			}
 		}
 		if p.timeout > 0 && now.After(deadline) {
-			return ffi.Errorf(ffi.TimedOut, "waited %v for space in the tail (setting txMapWriteTimeout)", p.timeout)
+			return ffi.Errorf(ffi.TimedOut,
+				"waited %v for space in the tail (setting txMapWriteTimeout)", p.timeout)
 		}
 		if waited := pause(p.ctx, sleep); waited != nil {
 			return waited

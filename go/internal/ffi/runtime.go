@@ -40,7 +40,8 @@ func (r Runtime) Close() error {
 func (r Runtime) NextEvent(buffer []byte) (int, error) {
 	var failure C.blocktier_error_t
 	var length C.size_t
-	status := C.blocktier_runtime_next_event(r.handle, (*C.char)(unsafe.Pointer(unsafe.SliceData(buffer))),
-		C.size_t(len(buffer)), &length, &failure)
+	status := C.blocktier_runtime_next_event(r.handle,
+		(*C.char)(unsafe.Pointer(unsafe.SliceData(buffer))), C.size_t(len(buffer)), &length,
+		&failure)
 	return min(int(length), len(buffer)), check(status, &failure)
 }
