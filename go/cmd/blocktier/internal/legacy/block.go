@@ -1,6 +1,7 @@
 package legacy
 
 import (
+	"bytes"
 	"encoding/binary"
 	"io"
 
@@ -34,7 +35,8 @@ type BlockReader struct {
 	Count  uint64 // transactions in the block
 	txs    txReader
 	read   uint64
-	chain  *ChainReader
+
+	coinbaseRaw, coinbaseScript []byte
 }
 
 // NewBlockReader reads the header of a legacy block from r and yields its transactions. The bytes
@@ -72,9 +74,20 @@ func (b *BlockReader) Next(tx *Tx) error {
 	if err := b.txs.next(tx); err != nil {
 		return in.at(err, "transaction %d of %d", b.read, b.Count)
 	}
+	if b.read == 0 && tx.Coinbase && uint64(b.txs.raw.Len()) == tx.Size {
+		b.coinbaseRaw = bytes.Clone(b.txs.raw.Bytes())
+		b.coinbaseScript = bytes.Clone(b.txs.message.TxIn[0].SignatureScript)
+	}
 	b.read++
 	return nil
 }
+
+// CoinbaseRaw returns the bytes of the coinbase once it was read. It is nil for one that is too
+// large for a coinbase.
+func (b *BlockReader) CoinbaseRaw() []byte { return b.coinbaseRaw }
+
+// CoinbaseScript returns the script of the coinbase's input once it was read.
+func (b *BlockReader) CoinbaseScript() []byte { return b.coinbaseScript }
 
 // ChainReader reads the blocks of a chain file.
 type ChainReader struct {

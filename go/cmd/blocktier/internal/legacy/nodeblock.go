@@ -57,6 +57,9 @@ func ReadNodeBlock(r io.Reader) (*NodeBlock, error) {
 	if !b.Coinbase.Coinbase {
 		return nil, in.wrong("the transaction %v in the coinbase's place is none", b.Coinbase.ID)
 	}
+	if uint64(txs.raw.Len()) != b.Coinbase.Size {
+		return nil, in.wrong("a coinbase of %d bytes is too large", b.Coinbase.Size)
+	}
 	b.CoinbaseRaw = bytes.Clone(txs.raw.Bytes())
 	var err error
 	if b.Height, err = wire.ReadVarInt(in, 0); err != nil {
@@ -93,3 +96,6 @@ func (h *Header) decode(in *input) error {
 func (in *input) at(err error, what string, arguments ...any) error {
 	return fmt.Errorf("%s: %w", fmt.Sprintf(what, arguments...), err)
 }
+
+// VarIntSize is the size of a number in the variable-length form of blocks.
+func VarIntSize(n uint64) uint64 { return uint64(wire.VarIntSerializeSize(n)) }
