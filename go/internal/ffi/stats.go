@@ -1,0 +1,71 @@
+//go:build cgo && linux && (amd64 || arm64)
+
+package ffi
+
+/*
+#include "blocktier.h"
+#cgo noescape blocktier_runtime_stats
+#cgo nocallback blocktier_runtime_stats
+#cgo noescape blocktier_runtime_disk_stats
+#cgo nocallback blocktier_runtime_disk_stats
+#cgo noescape blocktier_txmap_stats
+#cgo nocallback blocktier_txmap_stats
+*/
+import "C"
+
+import "unsafe"
+
+// Stats reads the runtime's counters.
+func (r Runtime) Stats() (RuntimeStats, error) {
+	var failure C.blocktier_error_t
+	var stats C.blocktier_runtime_stats_t
+	status := C.blocktier_runtime_stats(r.handle, &stats, &failure)
+	if err := check(status, &failure); err != nil {
+		return RuntimeStats{}, err
+	}
+	return RuntimeStats{
+		MemoryUsedBytes:  uint64(stats.memory_used_bytes),
+		MemoryLimitBytes: uint64(stats.memory_limit_bytes),
+		Disks:            uint64(stats.disks),
+		EventsDropped:    uint64(stats.events_dropped),
+	}, nil
+}
+
+// Disk reads the counters of a directory, numbered from 0; NotFound past the last.
+func (r Runtime) Disk(index int) (DiskStats, error) {
+	var failure C.blocktier_error_t
+	var stats C.blocktier_disk_stats_t
+	status := C.blocktier_runtime_disk_stats(r.handle, C.size_t(index), &stats, &failure)
+	if err := check(status, &failure); err != nil {
+		return DiskStats{}, err
+	}
+	return DiskStats{
+		Path:         C.GoString((*C.char)(unsafe.Pointer(&stats.path))),
+		BytesWritten: uint64(stats.bytes_written),
+		BytesRead:    uint64(stats.bytes_read),
+		Writes:       uint64(stats.writes),
+		Reads:        uint64(stats.reads),
+		QueuedJobs:   uint64(stats.queued_jobs),
+		WriteErrors:  uint64(stats.write_errors),
+		BusyNanos:    uint64(stats.busy_nanos),
+	}, nil
+}
+
+// Stats reads the map's counters.
+func (m TxMap) Stats() (TxMapStats, error) {
+	var failure C.blocktier_error_t
+	var stats C.blocktier_txmap_stats_t
+	status := C.blocktier_txmap_stats(m.handle, &stats, &failure)
+	if err := check(status, &failure); err != nil {
+		return TxMapStats{}, err
+	}
+	return TxMapStats{
+		Entries:           uint64(stats.entries),
+		IndexBytes:        uint64(stats.index_bytes),
+		SubtreeIndexBytes: uint64(stats.subtree_index_bytes),
+		TailBytes:         uint64(stats.tail_bytes),
+		DiskWrittenBytes:  uint64(stats.disk_written_bytes),
+		DiskReadBytes:     uint64(stats.disk_read_bytes),
+		LiveBytes:         uint64(stats.live_bytes),
+	}, nil
+}
