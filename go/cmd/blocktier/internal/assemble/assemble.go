@@ -268,7 +268,7 @@ func (a *Assembler) decide() error {
 	}
 	a.batch.keepFirst()
 	for i, state := range raw.States {
-		inserted := state == txmap.New
+		inserted := state == txmap.Inserted
 		if !inserted && state != txmap.Present {
 			return fmt.Errorf("transaction map: record %d was not decided", a.block.decided)
 		}
@@ -292,8 +292,8 @@ func (b *batch) keepFirst() {
 			continue
 		}
 		later := slices.Index(b.raw.Keys[i+1:], b.raw.Keys[i])
-		if later >= 0 && b.raw.States[i+1+later] == txmap.New {
-			b.raw.States[i], b.raw.States[i+1+later] = txmap.New, txmap.Present
+		if later >= 0 && b.raw.States[i+1+later] == txmap.Inserted {
+			b.raw.States[i], b.raw.States[i+1+later] = txmap.Inserted, txmap.Present
 		}
 	}
 }

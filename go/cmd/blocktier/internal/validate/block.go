@@ -2,6 +2,7 @@ package validate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/bits"
@@ -47,8 +48,10 @@ type check struct {
 	// first is the record of each subtree's first leaf, and at the end the number of records.
 	first  []uint64
 	leaves uint64 // of all subtrees but the last
-	known  *idTable
-	spends *spendTable
+	// misshapen: the subtrees' sizes differ, so that they have no block root.
+	misshapen bool
+	known     *idTable
+	spends    *spendTable
 	// recomputed are the roots of the leaves, with the coinbase in the placeholder's place.
 	recomputed []chainhash.Hash
 }
@@ -135,6 +138,9 @@ func (c *check) subtree(i int) error {
 		return err
 	}
 	n := c.length(i)
+	if n == 0 {
+		return errors.New("a subtree without leaves")
+	}
 	if i == 0 {
 		c.leaves = n
 	}
@@ -153,8 +159,10 @@ func (c *check) shape(i int, n uint64) {
 	last := i == len(c.block.Roots)-1
 	switch {
 	case i == 0 && !last && bits.OnesCount64(n) != 1:
+		c.misshapen = true
 		c.fail(Count, i, fmt.Sprintf("%d leaves, not a power of two, but not the only subtree", n))
 	case n > c.leaves || n < c.leaves && !last:
+		c.misshapen = true
 		c.fail(Count, i, fmt.Sprintf("%d leaves, the first subtree has %d", n, c.leaves))
 	}
 }
@@ -273,11 +281,11 @@ func (c *check) counts() {
 }
 
 func (c *check) blockRoot() error {
+	if c.misshapen {
+		return nil
+	}
 	last := len(c.trees) - 1
 	height := bits.Len64(c.leaves - 1)
-	if c.verdict.Failed[Count] != 0 {
-		return nil // subtrees of the wrong shape have no block root
-	}
 	root, err := tree.BlockRoot(c.recomputed, height, int(c.length(last)))
 	if err != nil {
 		return fmt.Errorf("block root: %w", err)
