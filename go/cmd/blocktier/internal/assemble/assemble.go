@@ -268,8 +268,8 @@ func (a *Assembler) decide() error {
 	}
 	a.batch.keepFirst()
 	for i, state := range raw.States {
-		inserted := state == txmap.Inserted
-		if !inserted && state != txmap.Present {
+		inserted := state == txmap.StateNew
+		if !inserted && state != txmap.StatePresent {
 			return fmt.Errorf("transaction map: record %d was not decided", a.block.decided)
 		}
 		if a.options.Decided != nil {
@@ -288,12 +288,12 @@ func (a *Assembler) decide() error {
 // of them the map took: their values are the same, their places are not.
 func (b *batch) keepFirst() {
 	for i, state := range b.raw.States {
-		if state != txmap.Present {
+		if state != txmap.StatePresent {
 			continue
 		}
 		later := slices.Index(b.raw.Keys[i+1:], b.raw.Keys[i])
-		if later >= 0 && b.raw.States[i+1+later] == txmap.Inserted {
-			b.raw.States[i], b.raw.States[i+1+later] = txmap.Inserted, txmap.Present
+		if later >= 0 && b.raw.States[i+1+later] == txmap.StateNew {
+			b.raw.States[i], b.raw.States[i+1+later] = txmap.StateNew, txmap.StatePresent
 		}
 	}
 }
