@@ -14,6 +14,10 @@ pub enum Error {
     #[error("invalid argument: {0}")]
     InvalidArgument(String),
 
+    /// A pointer that must not be null is (C ABI only).
+    #[error("{0} must not be null")]
+    NullPointer(&'static str),
+
     /// A setting has an unknown name, a malformed value or one outside its range.
     #[error("setting {key}: {reason}")]
     Setting {
@@ -24,7 +28,9 @@ pub enum Error {
     },
 
     /// The value is longer than this map can hold.
-    #[error("value of {bytes} bytes is longer than the limit of {limit} bytes; raise txMapSegment to store it")]
+    #[error(
+        "value of {bytes} bytes is longer than the limit of {limit} bytes; raise txMapSegment to store it"
+    )]
     ValueTooLarge {
         /// Length of the value.
         bytes: u64,
@@ -53,6 +59,18 @@ pub enum Error {
         path: PathBuf,
         /// Bytes that were asked for.
         needed: u64,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+
+    /// A directory that was named cannot be used as it is.
+    #[error("directory {path}: {reason} ({source})", path = .path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong and what would help.
+        reason: &'static str,
         /// What the operating system said.
         #[source]
         source: io::Error,
@@ -87,7 +105,9 @@ pub enum Error {
     Unsupported(String),
 
     /// Memory could not be had: from the system, or from the configured budget.
-    #[error("out of memory: {what} needs {bytes} bytes, {available} available; raise memoryBudget or lower the sizes")]
+    #[error(
+        "out of memory: {what} needs {bytes} bytes, {available} available; raise memoryBudget or lower the sizes"
+    )]
     OutOfMemory {
         /// What asked for it.
         what: &'static str,
@@ -112,7 +132,7 @@ pub enum Error {
 
     /// An earlier error stopped this map from accepting writes; reads still work.
     #[error("map has failed and takes no more writes: {0}")]
-    Failed(String),
+    Failed(#[source] std::sync::Arc<Error>),
 
     /// The object was closed.
     #[error("{0} is closed")]
@@ -143,9 +163,10 @@ impl Error {
     #[must_use]
     pub fn os_errno(&self) -> i32 {
         match self {
-            Self::Io { source, .. } | Self::DiskFull { source, .. } => {
-                source.raw_os_error().unwrap_or(0)
-            }
+            Self::Io { source, .. }
+            | Self::DiskFull { source, .. }
+            | Self::Directory { source, .. } => source.raw_os_error().unwrap_or(0),
+            Self::Failed(source) => source.os_errno(),
             _ => 0,
         }
     }

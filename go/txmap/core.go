@@ -1,6 +1,7 @@
 package txmap
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -86,7 +87,7 @@ func (c *core) setIfNotExists(p patience, key *[32]byte, index uint16, s *scratc
 		if mustWait(err) {
 			*result, err = c.setIfNotExistsWaiting(p, err, *key, index, s)
 		}
-		if err != nil || result.Found == 0 || result.ValueLength <= uint64(len(s.existing)) {
+		if err != nil || result.Found == 0 || int64(result.ValueLength) <= int64(len(s.existing)) {
 			return err
 		}
 		// The value that is there is longer than our buffer: once more with a longer one. If it has been removed
@@ -182,9 +183,20 @@ func (c *core) use(f func(handle ffi.TxMap) error) error {
 	return f(c.handle)
 }
 
-func (c *core) flush(p patience) error {
+func (c *core) flush(ctx context.Context) error {
+	p := patience{ctx: ctx, flush: true}
 	return c.use(func(handle ffi.TxMap) error {
-		return c.await(p, handle.Flush(ffi.NonBlocking), func(bool) error { return handle.Flush(ffi.NonBlocking) })
+		ticket, err := handle.FlushBegin(ffi.NonBlocking)
+		err = c.await(p, err, func(bool) (err error) {
+			ticket, err = handle.FlushBegin(ffi.NonBlocking)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return c.await(p, handle.FlushWait(ticket, ffi.NonBlocking), func(bool) error {
+			return handle.FlushWait(ticket, ffi.NonBlocking)
+		})
 	})
 }
 

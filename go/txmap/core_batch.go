@@ -1,10 +1,10 @@
 package txmap
 
 import (
-	"sync"
-
 	"github.com/blocktier/blocktier/go/internal/ffi"
 )
+
+// A batch that would block is decided in part; the same call repeated skips what is decided.
 
 // batchOp is one of the library's batches that store values.
 type batchOp func(handle ffi.TxMap, batch ffi.Batch, flags uint32) (int, error)
@@ -13,148 +13,137 @@ type batchOp func(handle ffi.TxMap, batch ffi.Batch, flags uint32) (int, error)
 func (c *core) store(p patience, batch ffi.Batch, op batchOp) error {
 	return c.use(func(handle ffi.TxMap) error {
 		_, err := op(handle, batch, ffi.NonBlocking)
-		if !mustWait(err) {
-			return err
-		}
-		rest := restPool.Get().(*rest)
-		defer restPool.Put(rest)
 		return c.await(p, err, func(disk bool) error {
-			if rest.gather(batch) == 0 {
-				return nil
-			}
-			_, err := op(handle, rest.batch, writeFlags(disk))
-			rest.scatter(batch)
+			_, err := op(handle, batch, writeFlags(disk))
 			return err
 		})
 	})
 }
 
-// rest is the part of a batch that is not decided yet.
-type rest struct {
-	batch ffi.Batch
-	items []int
-}
-
-var restPool = sync.Pool{New: func() any { return new(rest) }}
-
-// gather collects the undecided items of from, in their order.
-func (r *rest) gather(from ffi.Batch) int {
-	r.items = r.items[:0]
-	b := &r.batch
-	b.Keys, b.Values, b.SubtreeIndexes, b.States = b.Keys[:0], b.Values[:0], b.SubtreeIndexes[:0], b.States[:0]
-	b.Offsets = append(b.Offsets[:0], 0)
-	for item, state := range from.States {
-		if state != ffi.StateUndone {
-			continue
-		}
-		r.items = append(r.items, item)
-		b.Keys = append(b.Keys, from.Keys[32*item:32*item+32]...)
-		b.Values = append(b.Values, from.Values[from.Offsets[item]:from.Offsets[item+1]]...)
-		b.Offsets = append(b.Offsets, uint64(len(b.Values)))
-		b.SubtreeIndexes = append(b.SubtreeIndexes, from.SubtreeIndexes[item])
-		b.States = append(b.States, ffi.StateUndone)
-	}
-	return len(r.items)
-}
-
-func (r *rest) scatter(to ffi.Batch) {
-	for i, item := range r.items {
-		to.States[item] = r.batch.States[i]
-	}
-}
-
-// keysOp is one of the library's batches that take keys only.
-type keysOp func(handle ffi.TxMap, keys []byte, stride int, states []byte, flags uint32) error
-
-// change runs op on len(states) keys that lie stride bytes apart.
-func (c *core) change(p patience, keys []byte, stride int, states []byte, op keysOp) error {
+func (c *core) deleteBatch(p patience, keys, states []byte) error {
 	return c.use(func(handle ffi.TxMap) error {
-		err := op(handle, keys, stride, states, ffi.NonBlocking)
+		_, err := handle.DeleteBatch(keys, ffi.NonBlocking, states)
+		return c.await(p, err, func(disk bool) error {
+			_, err := handle.DeleteBatch(keys, writeFlags(disk), states)
+			return err
+		})
+	})
+}
+
+// updateBatch sets the subtree index of len(states) keys that lie stride bytes apart.
+func (c *core) updateBatch(p patience, keys []byte, stride int, index uint16, states []byte) error {
+	return c.use(func(handle ffi.TxMap) error {
+		_, err := handle.UpdateSubtreeIndexBatch(keys, stride, index, ffi.NonBlocking, states)
+		return c.await(p, err, func(disk bool) error {
+			_, err := handle.UpdateSubtreeIndexBatch(keys, stride, index, writeFlags(disk), states)
+			return err
+		})
+	})
+}
+
+// existsBatch answers ffi.Found or ffi.Absent per key. What is in RAM is answered at once, only the rest goes to disk.
+func (c *core) existsBatch(p patience, keys, found []byte) error {
+	return c.use(func(handle ffi.TxMap) error {
+		err := handle.ExistsBatch(keys, ffi.NonBlocking, found)
 		if !mustWait(err) {
 			return err
 		}
 		var items []int
-		var restKeys, restStates []byte
-		return c.await(p, err, func(disk bool) error {
-			items, restKeys, restStates = items[:0], restKeys[:0], restStates[:0]
-			for item, state := range states {
-				if state == ffi.StateUndone {
-					items = append(items, item)
-					restKeys = append(restKeys, keys[stride*item:stride*item+32]...)
-					restStates = append(restStates, ffi.StateUndone)
-				}
+		var rest []byte
+		for item, answer := range found {
+			if answer == ffi.Undecided {
+				items = append(items, item)
+				rest = append(rest, keys[32*item:32*item+32]...)
 			}
-			if len(items) == 0 {
-				return nil
-			}
-			err := op(handle, restKeys, 32, restStates, writeFlags(disk))
-			for i, item := range items {
-				states[item] = restStates[i]
-			}
-			return err
-		})
-	})
-}
-
-func opDelete(handle ffi.TxMap, keys []byte, _ int, states []byte, flags uint32) error {
-	_, err := handle.DeleteBatch(keys, flags, states)
-	return err
-}
-
-func opUpdate(index uint16) keysOp {
-	return func(handle ffi.TxMap, keys []byte, stride int, states []byte, flags uint32) error {
-		_, err := handle.UpdateSubtreeIndexBatch(keys, stride, index, flags, states)
+		}
+		answers := make([]byte, len(items))
+		err = c.await(p, err, func(disk bool) error { return handle.ExistsBatch(rest, readFlags(disk), answers) })
+		for i, item := range items {
+			found[item] = answers[i]
+		}
 		return err
-	}
+	})
 }
 
-// existsBatch answers 1 or 0 per key.
-func (c *core) existsBatch(p patience, keys, found []byte) error {
+// reading is a batch of lookups in the making: results that are decided have their values in the first used bytes of
+// the arena, the others are asked for again.
+type reading struct {
+	keys    []byte
+	results []ffi.Lookup
+	arena   []byte
+	used    int
+
+	items []int // positions of what is asked for again
+	rest  []byte
+	again []ffi.Lookup
+}
+
+// valueGuess is the room that a value of unknown length gets in the arena, in bytes.
+const valueGuess = 256
+
+// getBatch reads all values into r.arena, which grows as needed.
+func (c *core) getBatch(p patience, r *reading) error {
 	return c.use(func(handle ffi.TxMap) error {
-		err := handle.ExistsBatch(keys, ffi.NonBlocking, found)
-		if err == nil && contains(found, ffi.FoundUndecided) {
-			err = ffi.ErrNeedsDisk
-		}
-		return c.await(p, err, func(disk bool) error { return handle.ExistsBatch(keys, readFlags(disk), found) })
-	})
-}
-
-func contains(answers []byte, answer byte) bool {
-	for _, a := range answers {
-		if a == answer {
-			return true
-		}
-	}
-	return false
-}
-
-// getBatch reads all values into arena, which it returns, longer if need be.
-func (c *core) getBatch(p patience, keys, arena []byte, results []ffi.Lookup) ([]byte, error) {
-	err := c.use(func(handle ffi.TxMap) error {
-		attempt := func(disk bool) error {
-			for {
-				needed, err := handle.GetBatch(keys, readFlags(disk), arena[:cap(arena)], results)
-				if err != error(ffi.BufferTooSmall) {
-					arena = arena[:min(needed, cap(arena))]
+		needed, err := handle.GetBatch(r.keys, ffi.NonBlocking, r.arena[:cap(r.arena)], r.results)
+		r.count(r.results, 0)
+		for mustWait(err) || err == error(ffi.BufferTooSmall) {
+			r.gather(needed)
+			if mustWait(err) {
+				err = c.await(p, err, func(disk bool) error {
+					needed, err = r.repeat(handle, readFlags(disk))
 					return err
-				}
-				arena = make([]byte, needed, needed+needed/8)
+				})
+				continue
 			}
+			needed, err = r.repeat(handle, ffi.NonBlocking)
 		}
-		err := attempt(false)
-		if err == nil && anyUndecided(results) {
-			err = ffi.ErrNeedsDisk
-		}
-		return c.await(p, err, attempt)
+		r.arena = r.arena[:r.used]
+		return err
 	})
-	return arena, err
 }
 
-func anyUndecided(results []ffi.Lookup) bool {
+// count adds up the values that lie behind base in the arena.
+func (r *reading) count(results []ffi.Lookup, base int) {
 	for i := range results {
-		if results[i].Found == ffi.FoundUndecided {
-			return true
+		if results[i].Found == ffi.Found {
+			results[i].ValueOffset += uint64(base)
+			r.used += int(results[i].ValueLength)
 		}
 	}
-	return false
+}
+
+// gather collects what is not decided and makes room for it.
+func (r *reading) gather(needed int) {
+	r.items, r.rest = r.items[:0], r.rest[:0]
+	for item := range r.results {
+		switch r.results[item].Found {
+		case ffi.Undecided:
+			needed += valueGuess
+		case ffi.ArenaFull:
+		default:
+			continue
+		}
+		r.items = append(r.items, item)
+		r.rest = append(r.rest, r.keys[32*item:32*item+32]...)
+	}
+	if cap(r.arena)-r.used < needed {
+		arena := make([]byte, r.used, r.used+needed)
+		copy(arena, r.arena[:r.used])
+		r.arena = arena
+	}
+	r.again = append(r.again[:0], make([]ffi.Lookup, len(r.items))...)
+}
+
+// repeat asks for what was gathered and files the answers.
+func (r *reading) repeat(handle ffi.TxMap, flags uint32) (needed int, err error) {
+	base := r.used
+	needed, err = handle.GetBatch(r.rest, flags, r.arena[base:cap(r.arena)], r.again)
+	if err != nil && err != error(ffi.BufferTooSmall) && !mustWait(err) {
+		return needed, err
+	}
+	r.count(r.again, base)
+	for i, item := range r.items {
+		r.results[item] = r.again[i]
+	}
+	return needed, err
 }

@@ -73,7 +73,7 @@ func (m *DiskTxMap[H, V]) GetBatch(hashes []H, values []V, found []bool) (int, e
 			values[i] = none
 			continue
 		}
-		value, err := m.decode(batch.Value(i), &batch.lookups[i])
+		value, err := m.decode(batch.Value(i), &batch.reading.results[i])
 		if err != nil {
 			return count, err
 		}
@@ -109,7 +109,7 @@ func (m *DiskTxMap[H, V]) DeleteBatch(hashes []H, removed []bool) (int, error) {
 	batch.Reset()
 	batch.Keys = append(batch.Keys, hashes...)
 	batch.resetStates()
-	err := m.core.change(m.bounded, keyBytes(hashes), 32, stateBytes(batch.States), opDelete)
+	err := m.core.deleteBatch(m.bounded, keyBytes(hashes), stateBytes(batch.States))
 	if removed != nil {
 		answers(batch.States, removed)
 	}
@@ -140,7 +140,7 @@ func (m *DiskTxMap[H, V]) UpdateSubtreeIndexKeys(keys []byte, stride int, index 
 		return 0, err
 	}
 	states := make([]State, n)
-	err = m.core.change(m.bounded, keys, stride, stateBytes(states), opUpdate(uint16(index)))
+	err = m.core.updateBatch(m.bounded, keys, stride, uint16(index), stateBytes(states))
 	count := 0
 	for _, state := range states {
 		if state == 1 {
@@ -167,37 +167,18 @@ func (m *DiskTxMap[H, V]) store(batch *RawBatch[H], op batchOp) error {
 	return m.core.store(m.bounded, batch.native(), op)
 }
 
-// GetRaw reads the values of all keys into Values and the subtree indexes beside them; States is StatePresent or StateNew (not
-// there). It returns how many are there. Only a batch that is too short for the values allocates.
+// GetRaw reads the values of all keys; Value and SubtreeIndexes have them, States is StatePresent or StateNew (not
+// there). It returns how many are there. Only a batch that is too short for the values, or has to wait, allocates.
 func (m *DiskTxMap[H, V]) GetRaw(batch *RawBatch[H]) (int, error) {
-	n := batch.Len()
-	batch.resetStates()
-	if cap(batch.lookups) < n {
-		batch.lookups = make([]ffi.Lookup, n, cap(batch.Keys))
-	}
-	batch.lookups = batch.lookups[:n]
-	clear(batch.lookups)
-	values, err := m.core.getBatch(m.bounded, keyBytes(batch.Keys), batch.Values[:0], batch.lookups)
-	batch.Values = values
-	batch.Offsets = append(batch.Offsets[:0], 0)
-	batch.SubtreeIndexes = batch.SubtreeIndexes[:0]
+	batch.beginRead()
+	r := &batch.reading
+	r.keys = keyBytes(batch.Keys)
+	err := m.core.getBatch(m.bounded, r)
+	batch.Values = r.arena
 	if err != nil {
 		return 0, err
 	}
-	end := uint64(0)
-	count := 0
-	for i := range batch.lookups {
-		state := StateNew
-		if batch.lookups[i].Found == 1 {
-			state = StatePresent
-			end += batch.lookups[i].ValueLength
-			count++
-		}
-		batch.States[i] = state
-		batch.Offsets = append(batch.Offsets, end)
-		batch.SubtreeIndexes = append(batch.SubtreeIndexes, int16(batch.lookups[i].SubtreeIndex))
-	}
-	return count, nil
+	return batch.endRead(), nil
 }
 
 func sameLength(hashes, values, results int, noResults bool) error {

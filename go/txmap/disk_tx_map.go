@@ -47,8 +47,8 @@ func Open[H ~[32]byte, V any](rt *blocktier.Runtime, codec Codec[V], options ...
 	m := &DiskTxMap[H, V]{
 		core:    &core{handle: handle, logger: rt.Logger()},
 		codec:   codec,
-		bounded: patience{context.Background(), timeout},
-		patient: patience{context.Background(), 0},
+		bounded: patience{ctx: context.Background(), timeout: timeout},
+		patient: patience{ctx: context.Background()},
 		batches: &sync.Pool{New: func() any { return new(RawBatch[H]) }},
 	}
 	m.cleanup = runtime.AddCleanup(m, (*core).forgotten, m.core)
@@ -65,8 +65,8 @@ func (m *DiskTxMap[H, V]) InContext(ctx context.Context) *DiskTxMap[H, V] {
 	return &DiskTxMap[H, V]{
 		core:    m.core,
 		codec:   m.codec,
-		bounded: patience{ctx, m.bounded.timeout},
-		patient: patience{ctx, 0},
+		bounded: patience{ctx: ctx, timeout: m.bounded.timeout},
+		patient: patience{ctx: ctx},
 		batches: m.batches,
 		origin:  origin,
 	}
@@ -200,11 +200,11 @@ func (m *DiskTxMap[H, V]) Length() int {
 func (m *DiskTxMap[H, V]) Clear() { m.core.sticky.keep(m.core.use(ffi.TxMap.Clear)) }
 
 // Flush writes what is only in RAM, waits for it and returns the first error of writing.
-func (m *DiskTxMap[H, V]) Flush() error { return m.core.flush(m.patient) }
+func (m *DiskTxMap[H, V]) Flush() error { return m.core.flush(m.patient.ctx) }
 
 // FlushContext is Flush that gives up waiting when ctx ends; the writing goes on.
 func (m *DiskTxMap[H, V]) FlushContext(ctx context.Context) error {
-	return m.core.flush(patience{ctx: ctx})
+	return m.core.flush(ctx)
 }
 
 // Err is the first error of a call without an error result since the last TakeErr, or the error that stopped the map.
@@ -239,10 +239,14 @@ func (m *DiskTxMap[H, V]) Stats() (Stats, error) {
 		FilterRAMBytes:    native.IndexBytes,
 		SubtreeIndexBytes: native.SubtreeIndexBytes,
 		TailBytes:         native.TailBytes,
-		DiskWrittenBytes:  native.DiskWrittenBytes,
-		DiskReadBytes:     native.DiskReadBytes,
 		LiveBytes:         native.LiveBytes,
-		SpaceWaits:        m.core.spaceWaits.Load(),
+		Segments:          native.Segments,
+		FileReads:         native.FileReads,
+		FalseMatches:      native.FalseMatches,
+		SlowConfirms:      native.SlowConfirms,
+		Splits:            native.Splits,
+		Failed:            native.Failed,
+		SpaceWaits:        m.core.spaceWaits.Load() + native.SpaceWaits,
 		DiskWaits:         m.core.diskWaits.Load(),
 		SpaceWaited:       time.Duration(m.core.spaceWaited.Load()),
 	}, err

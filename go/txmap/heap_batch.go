@@ -151,7 +151,7 @@ func (m *HeapTxMap[H, V]) store(batch *RawBatch[H], put func(H, V) (present bool
 	return nil
 }
 
-// GetRaw reads the values of all keys into Values and the subtree indexes beside them; States is StatePresent or StateNew (not
+// GetRaw reads the values of all keys; Value and SubtreeIndexes have them, States is StatePresent or StateNew (not
 // there). It returns how many are there.
 func (m *HeapTxMap[H, V]) GetRaw(batch *RawBatch[H]) (int, error) {
 	batch.resetStates()

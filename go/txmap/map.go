@@ -115,10 +115,18 @@ type Stats struct {
 	SubtreeIndexBytes uint64
 	// TailBytes is the memory of the recent records.
 	TailBytes uint64
-	// DiskWrittenBytes and DiskReadBytes are the map's file traffic.
-	DiskWrittenBytes, DiskReadBytes uint64
-	// LiveBytes are the bytes of records that are still current.
+	// LiveBytes are the bytes of records that are still current, in the tail and in files.
 	LiveBytes uint64
+	// Segments is the number of segment files in use; what directories wrote and read is in Runtime.Disks.
+	Segments uint64
+	// FileReads counts reads of segment files.
+	FileReads uint64
+	// FalseMatches counts index tags that belonged to another key, SlowConfirms the confirms that were serialized.
+	FalseMatches, SlowConfirms uint64
+	// Splits counts page splits of the index.
+	Splits uint64
+	// Failed tells that the map takes no more writes.
+	Failed bool
 	// SpaceWaits counts calls that waited for space in the tail, DiskWaits those that went to a disk, and
 	// SpaceWaited is the time spent waiting for space, over all callers.
 	SpaceWaits, DiskWaits uint64

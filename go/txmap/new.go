@@ -19,5 +19,9 @@ func New[H ~[32]byte, V any](rt *blocktier.Runtime, s settings.Settings, codec C
 	if len(c.dirs) == 0 {
 		return NewHeap[H](codec, 0), nil
 	}
-	return Open[H](rt, codec, all...)
+	m, err := Open[H](rt, codec, all...)
+	if err != nil {
+		return nil, err // not the nil map: an interface that holds it is not nil
+	}
+	return m, nil
 }

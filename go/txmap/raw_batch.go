@@ -27,14 +27,15 @@ type RawBatch[H ~[32]byte] struct {
 	Keys []H
 	// Values holds the values one behind the other; value i is Values[Offsets[i]:Offsets[i+1]].
 	Values []byte
-	// Offsets has one entry more than Keys, or none in an empty batch.
+	// Offsets has one entry more than Keys, or none in an empty batch and after GetRaw, which places values in any
+	// order: use Value then.
 	Offsets []uint64
 	// SubtreeIndexes are the subtree indexes.
 	SubtreeIndexes []int16
 	// States are results.
 	States []State
 
-	lookups []ffi.Lookup
+	reading reading
 }
 
 // Reset empties the batch and keeps its memory.
@@ -69,7 +70,43 @@ func (b *RawBatch[H]) close(key H, subtreeIndex int16) {
 }
 
 // Value is the encoded value of item i; empty where GetRaw did not find it. It is valid until the batch changes.
-func (b *RawBatch[H]) Value(i int) []byte { return b.Values[b.Offsets[i]:b.Offsets[i+1]] }
+func (b *RawBatch[H]) Value(i int) []byte {
+	if len(b.Offsets) > 0 {
+		return b.Values[b.Offsets[i]:b.Offsets[i+1]]
+	}
+	result := &b.reading.results[i]
+	return b.Values[result.ValueOffset : result.ValueOffset+uint64(result.ValueLength)]
+}
+
+// beginRead prepares the batch for the lookup of its keys.
+func (b *RawBatch[H]) beginRead() {
+	n := len(b.Keys)
+	b.resetStates()
+	b.Offsets = b.Offsets[:0]
+	b.SubtreeIndexes = b.SubtreeIndexes[:0]
+	r := &b.reading
+	if cap(r.results) < n {
+		r.results = make([]ffi.Lookup, n, cap(b.Keys))
+	}
+	r.results = r.results[:n]
+	clear(r.results)
+	r.arena, r.used = b.Values[:0], 0
+}
+
+// endRead turns the results into states and counts the keys found.
+func (b *RawBatch[H]) endRead() int {
+	count := 0
+	for i := range b.reading.results {
+		result := &b.reading.results[i]
+		b.SubtreeIndexes = append(b.SubtreeIndexes, int16(result.SubtreeIndex))
+		b.States[i] = StateNew
+		if result.Found == ffi.Found {
+			b.States[i] = StatePresent
+			count++
+		}
+	}
+	return count
+}
 
 // check tests that the arrays fit each other, so that the library never reads beyond them.
 func (b *RawBatch[H]) check() error {

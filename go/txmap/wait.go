@@ -28,6 +28,8 @@ type patience struct {
 	ctx context.Context
 	// timeout bounds the waiting for space; 0 is no bound.
 	timeout time.Duration
+	// flush tells that the waiting is for writes to end; it counts in no statistics.
+	flush bool
 }
 
 // mustWait reports whether err only says that the call has to wait.
@@ -49,8 +51,10 @@ func (c *core) await(p patience, err error, attempt func(disk bool) error) error
 		}
 		now := time.Now()
 		if deadline.IsZero() {
-			c.spaceWaits.Add(1)
 			deadline = now.Add(p.timeout)
+			if !p.flush {
+				c.spaceWaits.Add(1)
+			}
 		}
 		if p.timeout > 0 && now.After(deadline) {
 			return ffi.Errorf(ffi.TimedOut, "waited %v for space in the tail (setting txMapWriteTimeout)", p.timeout)
@@ -58,7 +62,9 @@ func (c *core) await(p patience, err error, attempt func(disk bool) error) error
 		if waited := pause(p.ctx, sleep); waited != nil {
 			return waited
 		}
-		c.spaceWaited.Add(int64(time.Since(now)))
+		if !p.flush {
+			c.spaceWaited.Add(int64(time.Since(now)))
+		}
 		sleep = min(2*sleep, longestSleep)
 		err = attempt(false)
 	}

@@ -52,3 +52,28 @@ pub struct FormatError {
     /// What and where, for people.
     pub detail: String,
 }
+
+impl FormatError {
+    pub(crate) fn new(kind: FormatKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into() }
+    }
+}
+
+/// Refuses a count of units of `unit` bytes that the `available` bytes cannot hold, before anything is
+/// allocated from it. A count that no sane input could hold (more than 4 GiB) is told from a short input.
+pub(crate) fn check_count(
+    what: &str,
+    count: u64,
+    unit: u64,
+    available: u64,
+) -> Result<(), FormatError> {
+    if count <= available / unit {
+        return Ok(());
+    }
+    let wanted = u128::from(count) * u128::from(unit);
+    let kind = if wanted > 1 << 32 { FormatKind::CountTooLarge } else { FormatKind::Truncated };
+    Err(FormatError::new(
+        kind,
+        format!("{count} {what} need {wanted} bytes, {available} bytes follow the count"),
+    ))
+}

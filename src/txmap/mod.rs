@@ -1,1 +1,3 @@
 //! DiskTxMap: txid -> inpoints.
+
+pub use crate::subtree::inpoints;

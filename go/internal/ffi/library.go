@@ -8,6 +8,11 @@ package ffi
 #endif
 #include "blocktier.h"
 #include "build_id.h"
+#ifdef BLOCKTIER_MAY_READ
+enum { bt_read_disk = BLOCKTIER_NONBLOCKING | BLOCKTIER_MAY_READ };
+#else
+enum { bt_read_disk = 0 };
+#endif
 #cgo noescape blocktier_abi_version
 #cgo nocallback blocktier_abi_version
 #cgo noescape blocktier_version
@@ -20,9 +25,13 @@ package ffi
 import "C"
 
 import (
+	"bytes"
 	"sync"
 	"unsafe"
 )
+
+// ReadDisk lets a call read disks but, where the library can tell the two apart, not wait for space.
+const ReadDisk uint32 = C.bt_read_disk
 
 // BuildID identifies the archive that this package was linked with. Go does not look into archives when it decides
 // what to rebuild; this constant changes with the archive and forces it.
@@ -49,6 +58,7 @@ func checkLibrary() error {
 		{"offset of a node's fee", uintptr(layout.node_fee_offset), 32},
 		{"offset of a node's size", uintptr(layout.node_size_offset), 40},
 		{"size of blocktier_runtime_stats_t", uintptr(layout.size_of_runtime_stats), C.sizeof_blocktier_runtime_stats_t},
+		{"size of blocktier_disk_stats_t", uintptr(layout.size_of_disk_stats), C.sizeof_blocktier_disk_stats_t},
 		{"size of blocktier_txmap_stats_t", uintptr(layout.size_of_txmap_stats), C.sizeof_blocktier_txmap_stats_t},
 		{"size of blocktier_subtree_header_t", uintptr(layout.size_of_subtree_header), unsafe.Sizeof(SubtreeHeader{})},
 		{"size of blocktier_lookup_t", uintptr(layout.size_of_lookup), unsafe.Sizeof(Lookup{})},
@@ -73,33 +83,34 @@ func LiveHandles(kind HandleKind) uint64 {
 	return uint64(C.blocktier_live_handles(C.uint32_t(kind)))
 }
 
+// status is the C type of statuses: an int32_t, or with newer C an enum of that width.
+type status interface{ ~int32 | ~uint32 }
+
 // check turns a status into an error; see the package's comment for which.
-func check(status C.blocktier_status_t, failure *C.blocktier_error_t) error {
-	if status == C.BLOCKTIER_OK {
+func check[S status](code S, failure *C.blocktier_error_t) error {
+	if code == S(OK) {
 		return nil
 	}
-	return describe(status, failure)
+	return describe(Status(code), failure)
 }
 
-func describe(status C.blocktier_status_t, failure *C.blocktier_error_t) error {
-	switch Status(status) {
-	case NotFound, BufferTooSmall:
-		return Status(status)
-	case WouldBlock:
-		if failure.detail == detailNeedsDisk {
+func describe(code Status, failure *C.blocktier_error_t) error {
+	if code == NotFound || code == BufferTooSmall {
+		return code
+	}
+	length := min(int(failure.text_length), len(failure.text))
+	text := unsafe.Slice((*byte)(unsafe.Pointer(&failure.text)), length)
+	if code == WouldBlock {
+		if bytes.Contains(text, onDisk) {
 			return ErrNeedsDisk
 		}
 		return ErrNoSpace
 	}
-	length := min(int(failure.text_length), len(failure.text))
-	text := unsafe.Slice((*byte)(unsafe.Pointer(&failure.text)), length)
-	return &Error{
-		Code:   Status(status),
-		Errno:  int32(failure.os_errno),
-		Detail: uint32(failure.detail),
-		Text:   string(text),
-	}
+	return &Error{Code: code, Errno: int32(failure.os_errno), Detail: uint32(failure.detail), Text: string(text)}
 }
+
+// onDisk is how the text of a WouldBlock tells a missing disk read from missing space.
+var onDisk = []byte("on disk")
 
 // bytesOf is the address of a buffer, nil when it is empty (which the library then does not read).
 func bytesOf(buffer []byte) *C.uint8_t {

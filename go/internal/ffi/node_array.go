@@ -22,7 +22,7 @@ func NewNodeArray(runtime Runtime, capacity uint64, directory string) (NodeArray
 	var handle *C.blocktier_node_array_t
 	var data unsafe.Pointer
 	status := C.blocktier_node_array_new(runtime.handle, C.uint64_t(capacity), textOf(directory),
-		C.size_t(len(directory)), 0, &handle, &data, &failure)
+		C.size_t(len(directory)), &handle, &data, &failure)
 	return NodeArray{handle}, data, check(status, &failure)
 }
 

@@ -24,8 +24,8 @@ func (r Runtime) Stats() (RuntimeStats, error) {
 		return RuntimeStats{}, err
 	}
 	return RuntimeStats{
-		MemoryUsedBytes:  uint64(stats.memory_used_bytes),
-		MemoryLimitBytes: uint64(stats.memory_limit_bytes),
+		MemoryUsedBytes:  uint64(stats.memory_used),
+		MemoryLimitBytes: uint64(stats.memory_limit),
 		Disks:            uint64(stats.disks),
 		EventsDropped:    uint64(stats.events_dropped),
 	}, nil
@@ -39,8 +39,10 @@ func (r Runtime) Disk(index int) (DiskStats, error) {
 	if err := check(status, &failure); err != nil {
 		return DiskStats{}, err
 	}
+	length := min(int(stats.path_length), len(stats.path))
+	path := unsafe.Slice((*byte)(unsafe.Pointer(&stats.path)), length)
 	return DiskStats{
-		Path:         C.GoString((*C.char)(unsafe.Pointer(&stats.path))),
+		Path:         string(path),
 		BytesWritten: uint64(stats.bytes_written),
 		BytesRead:    uint64(stats.bytes_read),
 		Writes:       uint64(stats.writes),
@@ -64,8 +66,13 @@ func (m TxMap) Stats() (TxMapStats, error) {
 		IndexBytes:        uint64(stats.index_bytes),
 		SubtreeIndexBytes: uint64(stats.subtree_index_bytes),
 		TailBytes:         uint64(stats.tail_bytes),
-		DiskWrittenBytes:  uint64(stats.disk_written_bytes),
-		DiskReadBytes:     uint64(stats.disk_read_bytes),
 		LiveBytes:         uint64(stats.live_bytes),
+		Segments:          uint64(stats.segments),
+		FileReads:         uint64(stats.file_reads),
+		FalseMatches:      uint64(stats.false_matches),
+		SlowConfirms:      uint64(stats.slow_confirms),
+		SpaceWaits:        uint64(stats.waits),
+		Splits:            uint64(stats.splits),
+		Failed:            stats.failed != 0,
 	}, nil
 }

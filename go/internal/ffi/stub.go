@@ -7,6 +7,9 @@ import (
 	"unsafe"
 )
 
+// ReadDisk lets a call read disks but not wait for space.
+const ReadDisk uint32 = 0
+
 // BuildID identifies the linked archive; there is none.
 const BuildID = ""
 
@@ -122,8 +125,13 @@ func (TxMap) Clear() error {
 	return errMissing
 }
 
-// Flush fails: this build has no library.
-func (TxMap) Flush(uint32) error {
+// FlushBegin fails: this build has no library.
+func (TxMap) FlushBegin(uint32) (uint64, error) {
+	return 0, errMissing
+}
+
+// FlushWait fails: this build has no library.
+func (TxMap) FlushWait(uint64, uint32) error {
 	return errMissing
 }
 

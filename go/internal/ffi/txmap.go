@@ -12,8 +12,10 @@ package ffi
 #cgo nocallback blocktier_txmap_length
 #cgo noescape blocktier_txmap_clear
 #cgo nocallback blocktier_txmap_clear
-#cgo noescape blocktier_txmap_flush
-#cgo nocallback blocktier_txmap_flush
+#cgo noescape blocktier_txmap_flush_begin
+#cgo nocallback blocktier_txmap_flush_begin
+#cgo noescape blocktier_txmap_flush_wait
+#cgo nocallback blocktier_txmap_flush_wait
 #cgo noescape blocktier_txmap_failure
 #cgo nocallback blocktier_txmap_failure
 #cgo noescape blocktier_txmap_set_if_not_exists
@@ -117,10 +119,18 @@ func (m TxMap) Clear() error {
 	return check(C.blocktier_txmap_clear(m.handle, &failure), &failure)
 }
 
-// Flush writes what is in RAM. With NonBlocking it starts that and returns WouldBlock until it is done.
-func (m TxMap) Flush(flags uint32) error {
+// FlushBegin starts to write what is in RAM; the ticket is for FlushWait.
+func (m TxMap) FlushBegin(flags uint32) (ticket uint64, err error) {
 	var failure C.blocktier_error_t
-	return check(C.blocktier_txmap_flush(m.handle, C.uint32_t(flags), &failure), &failure)
+	var number C.uint64_t
+	status := C.blocktier_txmap_flush_begin(m.handle, C.uint32_t(flags), &number, &failure)
+	return uint64(number), check(status, &failure)
+}
+
+// FlushWait waits until what the ticket stands for is written, or with NonBlocking returns WouldBlock until then.
+func (m TxMap) FlushWait(ticket uint64, flags uint32) error {
+	var failure C.blocktier_error_t
+	return check(C.blocktier_txmap_flush_wait(m.handle, C.uint64_t(ticket), C.uint32_t(flags), &failure), &failure)
 }
 
 // Failure is the error that stopped the map, nil while it works.

@@ -43,23 +43,32 @@ func (m TxMap) SetBatch(b Batch, flags uint32) (int, error) {
 	return int(done), check(status, &failure)
 }
 
-// GetBatch packs the values found into arena in the order of the keys; needed is their total length. BufferTooSmall
-// fills the results only.
+// GetBatch copies the values found into arena, in any order, each at its result's ValueOffset. A result is Absent,
+// Found, Undecided where a disk would be needed, or ArenaFull with its ValueLength; needed is the sum of the lengths of
+// the last kind. It returns ErrNeedsDisk if any is Undecided, else BufferTooSmall if any is ArenaFull.
 func (m TxMap) GetBatch(keys []byte, flags uint32, arena []byte, results []Lookup) (needed int, err error) {
 	var failure C.blocktier_error_t
 	var length C.size_t
 	status := C.blocktier_txmap_get_batch(m.handle, bytesOf(keys), C.size_t(len(results)), C.uint32_t(flags),
 		bytesOf(arena), C.size_t(len(arena)), (*C.blocktier_lookup_t)(unsafe.Pointer(unsafe.SliceData(results))),
 		&length, &failure)
-	return int(length), check(status, &failure)
+	return int(length), needsDisk(check(status, &failure))
 }
 
-// ExistsBatch answers 1 or 0 for each key, FoundUndecided where a disk would be needed.
+// ExistsBatch answers Absent, Found or Undecided for each key; ErrNeedsDisk if any is Undecided.
 func (m TxMap) ExistsBatch(keys []byte, flags uint32, found []byte) error {
 	var failure C.blocktier_error_t
 	status := C.blocktier_txmap_exists_batch(m.handle, bytesOf(keys), C.size_t(len(found)), C.uint32_t(flags),
 		bytesOf(found), &failure)
-	return check(status, &failure)
+	return needsDisk(check(status, &failure))
+}
+
+// needsDisk: a lookup never needs space, so WouldBlock means a disk.
+func needsDisk(err error) error {
+	if err == error(ErrNoSpace) {
+		return ErrNeedsDisk
+	}
+	return err
 }
 
 // DeleteBatch removes the keys; it returns how many items are decided.

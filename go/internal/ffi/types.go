@@ -25,8 +25,6 @@ const (
 	Blocking uint32 = 0
 	// NonBlocking makes the call return one of the WouldBlock errors instead of reading a disk or waiting.
 	NonBlocking uint32 = 1
-	// ReadDisk lets the call read disks but not wait for space.
-	ReadDisk uint32 = NonBlocking | 2
 )
 
 // States of the items of a batch.
@@ -36,18 +34,24 @@ const (
 	StatePresent = 2 // was there already, replaced; for deletions: absent
 )
 
-// FoundUndecided is the answer of a non-blocking lookup that needs a disk.
-const FoundUndecided = 2
+// Answers of lookups.
+const (
+	Absent    = 0
+	Found     = 1
+	Undecided = 2 // would need a disk
+	ArenaFull = 3 // found, but the arena has no room
+)
 
 // NodeBytes is the size of a subtree node: hash 32, fee 8, size 8.
 const NodeBytes = 48
 
 // Lookup is the result of a point operation; the layout is the C struct's.
 type Lookup struct {
-	ValueLength  uint64
+	ValueOffset  uint64 // in batches: where the value begins in the arena
+	ValueLength  uint32
 	SubtreeIndex uint16
 	Found        uint8
-	_            [5]uint8
+	_            uint8
 }
 
 // SubtreeHeader is what Inspect finds; offsets are in bytes from the start of the input.
@@ -78,9 +82,6 @@ type Batch struct {
 	SubtreeIndexes []uint16
 	States         []byte
 }
-
-// detailNeedsDisk in a WouldBlock error says that a disk read, not space, is missing.
-const detailNeedsDisk = 2
 
 // RuntimeStats are the counters of a runtime.
 type RuntimeStats struct {
@@ -120,8 +121,18 @@ type TxMapStats struct {
 	SubtreeIndexBytes uint64
 	// TailBytes is the memory of the recent records.
 	TailBytes uint64
-	// DiskWrittenBytes and DiskReadBytes are the map's file traffic.
-	DiskWrittenBytes, DiskReadBytes uint64
-	// LiveBytes are the bytes of records that are still current.
+	// LiveBytes are the bytes of records that are still current, in the tail and in files.
 	LiveBytes uint64
+	// Segments is the number of segment files in use.
+	Segments uint64
+	// FileReads counts reads of segment files.
+	FileReads uint64
+	// FalseMatches counts index tags that belonged to another key, SlowConfirms the confirms that were serialized.
+	FalseMatches, SlowConfirms uint64
+	// SpaceWaits counts waits for space inside the library.
+	SpaceWaits uint64
+	// Splits counts page splits of the index.
+	Splits uint64
+	// Failed tells that the map takes no more writes.
+	Failed bool
 }

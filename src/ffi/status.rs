@@ -1,0 +1,115 @@
+//! Status codes and the error record in caller memory.
+
+use crate::Error;
+
+/// What a call returns. Numbers are explicit and never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+#[expect(non_camel_case_types, reason = "the name in the C header")]
+pub enum blocktier_status_t {
+    /// Success.
+    OK = 0,
+    /// An argument breaks the contract of the call.
+    INVALID_ARGUMENT = 1,
+    /// A pointer that must not be null is.
+    NULL_POINTER = 2,
+    /// The caller's buffer is too small; the call says how much is needed.
+    BUFFER_TOO_SMALL = 3,
+    /// The key (event, disk, ...) is not there.
+    NOT_FOUND = 4,
+    /// The call would have to wait and was asked not to.
+    WOULD_BLOCK = 5,
+    /// The call waited as long as it may.
+    TIMED_OUT = 6,
+    /// The operating system refused a file operation; see os_errno.
+    IO = 7,
+    /// No space is left on a disk, or a quota is exhausted.
+    DISK_FULL = 8,
+    /// Bytes on disk are not what was written.
+    CORRUPT = 9,
+    /// A directory has another owner.
+    LOCKED = 10,
+    /// The platform, kernel or file system cannot do this.
+    UNSUPPORTED = 11,
+    /// Memory could not be had from the system or the budget.
+    OUT_OF_MEMORY = 12,
+    /// The value is longer than the map takes.
+    VALUE_TOO_LARGE = 13,
+    /// The object is closed.
+    CLOSED = 14,
+    /// An earlier panic made the object unusable; close it.
+    POISONED = 15,
+    /// A panic was caught in this call.
+    PANIC = 16,
+    /// The map failed earlier and takes no more writes.
+    FAILED = 17,
+    /// A setting is unknown, malformed or out of range.
+    SETTING = 18,
+    /// The bytes of a format break its rules; detail is the kind.
+    FORMAT = 19,
+}
+
+/// Bytes of text in an error.
+pub const BLOCKTIER_ERROR_TEXT_BYTES: usize = 240;
+
+/// What went wrong, in caller memory. Filled only when a call does not return OK.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+#[expect(non_camel_case_types, reason = "the name in the C header")]
+pub struct blocktier_error_t {
+    /// The status that the call returned.
+    pub status: i32,
+    /// errno of the operating system, 0 if there is none.
+    pub os_errno: i32,
+    /// For FORMAT the number of the broken rule, else 0.
+    pub detail: u32,
+    /// Bytes of text, at most 240. The text is UTF-8 and not NUL-terminated.
+    pub text_length: u32,
+    /// What happened, where, and what to do.
+    pub text: [u8; BLOCKTIER_ERROR_TEXT_BYTES],
+}
+
+impl blocktier_error_t {
+    pub(super) fn new(status: blocktier_status_t, error: &Error) -> Self {
+        let detail = match error {
+            Error::Format(format) => format.kind as u32,
+            _ => 0,
+        };
+        Self::with_text(status, error.os_errno(), detail, &error.to_string())
+    }
+
+    pub(super) fn with_text(
+        status: blocktier_status_t,
+        os_errno: i32,
+        detail: u32,
+        message: &str,
+    ) -> Self {
+        let end = message.floor_char_boundary(BLOCKTIER_ERROR_TEXT_BYTES);
+        let mut text = [0; BLOCKTIER_ERROR_TEXT_BYTES];
+        text[..end].copy_from_slice(&message.as_bytes()[..end]);
+        Self { status: status as i32, os_errno, detail, text_length: end as u32, text }
+    }
+}
+
+/// The one place that gives each error its code.
+pub(super) fn status_of(error: &Error) -> blocktier_status_t {
+    use blocktier_status_t as S;
+    match error {
+        Error::InvalidArgument(_) => S::INVALID_ARGUMENT,
+        Error::NullPointer(_) => S::NULL_POINTER,
+        Error::Setting { .. } => S::SETTING,
+        Error::ValueTooLarge { .. } => S::VALUE_TOO_LARGE,
+        Error::Io { .. } | Error::Directory { .. } => S::IO,
+        Error::DiskFull { .. } => S::DISK_FULL,
+        Error::Corrupt { .. } => S::CORRUPT,
+        Error::Locked { .. } => S::LOCKED,
+        Error::Format(_) => S::FORMAT,
+        Error::Unsupported(_) => S::UNSUPPORTED,
+        Error::OutOfMemory { .. } => S::OUT_OF_MEMORY,
+        Error::WouldBlock(_) => S::WOULD_BLOCK,
+        Error::TimedOut { .. } => S::TIMED_OUT,
+        Error::Failed(_) => S::FAILED,
+        Error::Closed(_) => S::CLOSED,
+        Error::Panic(_) => S::PANIC,
+    }
+}
