@@ -40,7 +40,7 @@ func (a *Assembler) verify() error {
 		return fmt.Errorf("%w: %d subtrees of %d leaves, the block has %d", ErrCount, len(roots),
 			a.options.Leaves, len(want))
 	}
-	last := len(b.trees[len(b.trees)-1].Nodes())
+	last := uint64(len(b.trees[len(b.trees)-1].Nodes()))
 	root, err := tree.BlockRoot(roots, bits.Len(uint(a.options.Leaves-1)), last)
 	if err != nil {
 		return fmt.Errorf("block root: %w", err)

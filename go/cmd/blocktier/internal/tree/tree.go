@@ -1,120 +1,158 @@
+// Package tree makes and reads the subtrees of a block, in mapped files or on the Go heap.
 package tree
 
-// TEMPORARY stand-in
-
 import (
-	"bufio"
-	"crypto/sha256"
-	"encoding/binary"
+	"bytes"
 	"errors"
+	"fmt"
 	"io"
-	"math/bits"
+	"os"
 
 	"github.com/btcsuite/btcd/chainhash/v2"
+
+	"github.com/blocktier/blocktier/go"
+	"github.com/blocktier/blocktier/go/subtree"
 )
 
-type Hash = chainhash.Hash
+// Node is one leaf with its fee and size.
+type Node = subtree.Node[chainhash.Hash]
 
-type Node struct {
-	Hash        Hash
-	Fee         uint64
-	SizeInBytes uint64
+// Placeholder stands for the coinbase as the first leaf of a block.
+var Placeholder = chainhash.Hash(subtree.CoinbasePlaceholder)
+
+// ErrNotMapped means that a subtree did not get its place in a mapped file. The runtime's logger
+// got the reason.
+var ErrNotMapped = errors.New("the subtree could not be mapped (see the warning before)")
+
+// Maker makes subtrees in one place. It may be used concurrently.
+type Maker struct {
+	runtime   *blocktier.Runtime
+	directory string
 }
 
-type Maker struct{}
+// NewMaker makes subtrees in mapped files in directory; on the Go heap where that is empty.
+func NewMaker(runtime *blocktier.Runtime, directory string) *Maker {
+	return &Maker{runtime: runtime, directory: directory}
+}
 
+// Tree is one subtree. Not for concurrent use. Close it.
 type Tree struct {
-	nodes      []Node
-	Fees, Size uint64
-	Stored     Hash
+	subtree *subtree.Subtree[chainhash.Hash, Node]
 }
 
-var Placeholder = func() (h Hash) {
-	for i := range h {
-		h[i] = 0xff
+// New makes an empty subtree of up to leaves leaves, a power of two.
+func (m *Maker) New(leaves int) (*Tree, error) {
+	if m.directory == "" {
+		st, err := subtree.NewTreeByLeafCount[chainhash.Hash, Node](leaves)
+		return &Tree{st}, err
 	}
-	return
-}()
+	st, err := subtree.NewTreeByLeafCountMmap[chainhash.Hash, Node](m.runtime, leaves, m.directory)
+	if err != nil {
+		return nil, err
+	}
+	return m.mapped(st)
+}
 
-func (m *Maker) New(leaves int) (*Tree, error) { return &Tree{nodes: make([]Node, 0, leaves)}, nil }
-func (t *Tree) Nodes() []Node                  { return t.nodes }
-func (t *Tree) Full() bool                     { return len(t.nodes) == cap(t.nodes) }
-func (t *Tree) AddCoinbase() error             { return t.Add(Placeholder, 0, 0) }
-func (t *Tree) Add(id Hash, fee, size uint64) error {
-	t.nodes = append(t.nodes, Node{id, fee, size})
-	t.Fees += fee
-	t.Size += size
-	return nil
+// mapped refuses a subtree that went to the heap although a directory is set.
+func (m *Maker) mapped(st *subtree.Subtree[chainhash.Hash, Node]) (*Tree, error) {
+	if !st.IsMmapBacked() {
+		return nil, errors.Join(fmt.Errorf("%s: %w", m.directory, ErrNotMapped), st.Close())
+	}
+	return &Tree{st}, nil
 }
-func (t *Tree) Mapped() bool { return false }
-func (t *Tree) Close() error { return nil }
 
-func merkle(h []Hash) Hash {
-	for len(h) > 1 {
-		if len(h)&1 == 1 {
-			h = append(h, h[len(h)-1])
-		}
-		n := make([]Hash, 0, len(h)/2)
-		for i := 0; i < len(h); i += 2 {
-			n = append(n, pair(h[i], h[i+1]))
-		}
-		h = n
-	}
-	return h[0]
-}
-func pair(a, b Hash) Hash {
-	x := sha256.Sum256(append(a[:], b[:]...))
-	return sha256.Sum256(x[:])
-}
-func (t *Tree) Root(coinbase *Hash) (Hash, error) {
-	var h []Hash
-	for _, n := range t.nodes {
-		h = append(h, n.Hash)
-	}
-	if coinbase != nil {
-		h[0] = *coinbase
-	}
-	return merkle(h), nil
-}
-func BlockRoot(roots []Hash, height int, lastLeaves int) (Hash, error) {
-	r := append([]Hash{}, roots...)
-	if len(r) > 1 {
-		for range height - bits.Len(uint(lastLeaves-1)) {
-			r[len(r)-1] = pair(r[len(r)-1], r[len(r)-1])
-		}
-	}
-	return merkle(r), nil
-}
-func (t *Tree) Write(w io.Writer, magic bool) error {
-	if magic {
-		io.WriteString(w, "S-1.0   ")
-	}
-	r, _ := t.Root(nil)
-	w.Write(r[:])
-	binary.Write(w, binary.LittleEndian, []uint64{t.Fees, t.Size, uint64(len(t.nodes))})
-	binary.Write(w, binary.LittleEndian, t.nodes)
-	return binary.Write(w, binary.LittleEndian, uint64(0))
-}
+// Read reads a subtree file, with or without its magic number, which must end with the subtree.
+// Only its structure is checked.
 func (m *Maker) Read(r io.Reader) (*Tree, error) {
-	b := bufio.NewReader(r)
-	p, _ := b.Peek(8)
-	if string(p) == "S-1.0   " {
-		b.Discard(8)
-	}
-	t := new(Tree)
-	var n uint64
-	for _, x := range []any{&t.Stored, &t.Fees, &t.Size, &n} {
-		if err := binary.Read(b, binary.LittleEndian, x); err != nil {
+	options := []subtree.ReadOption{subtree.WithFormat(subtree.Plain)}
+	if f, ok := r.(*os.File); ok {
+		info, err := f.Stat()
+		if err != nil {
 			return nil, err
 		}
+		if info.Mode().IsRegular() {
+			options = append(options, subtree.WithLength(info.Size()))
+		}
 	}
-	if n > 1<<24 {
-		return nil, errors.New("too many")
+	head := make([]byte, len(subtree.Magic))
+	n, err := io.ReadFull(r, head)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, err
 	}
-	t.nodes = make([]Node, n)
-	return t, binary.Read(b, binary.LittleEndian, t.nodes)
+	if string(head) == subtree.Magic {
+		options = append(options, subtree.WithFormat(subtree.WithMagic))
+	}
+	r = io.MultiReader(bytes.NewReader(head[:n]), r)
+	if m.directory == "" {
+		st, err := subtree.NewSubtreeFromReader[chainhash.Hash, Node](r, options...)
+		if err != nil {
+			return nil, err
+		}
+		return &Tree{st}, nil
+	}
+	st, err := subtree.NewSubtreeFromReaderMmap[chainhash.Hash, Node](m.runtime, r, m.directory,
+		options...)
+	if err != nil {
+		return nil, err
+	}
+	return m.mapped(st)
 }
 
-func (t *Tree) Sums() (fees, size uint64) { return t.Fees, t.Size }
+// Nodes are the leaves; valid until Close.
+func (t *Tree) Nodes() []Node { return t.subtree.Nodes }
 
-func NewMaker(rt any, dir string) *Maker { return &Maker{} }
+// Full tells whether no leaf can be added.
+func (t *Tree) Full() bool { return len(t.subtree.Nodes) == cap(t.subtree.Nodes) }
+
+// Add appends a transaction, AddCoinbase the placeholder of the coinbase, which comes first.
+func (t *Tree) Add(id chainhash.Hash, fee, sizeBytes uint64) error {
+	return t.subtree.AddSubtreeNodeWithoutLock(Node{Hash: id, Fee: fee, SizeInBytes: sizeBytes})
+}
+
+// AddCoinbase appends the placeholder of the coinbase, which comes first.
+func (t *Tree) AddCoinbase() error { return t.subtree.AddCoinbaseNode() }
+
+// Root computes the root of the leaves, with the first one replaced unless it is nil.
+func (t *Tree) Root(first *chainhash.Hash) (chainhash.Hash, error) {
+	if first != nil {
+		root, err := t.subtree.RootHashWithReplaceRootNode(first, 0, 0)
+		if err != nil {
+			return chainhash.Hash{}, err
+		}
+		return *root, nil
+	}
+	root := t.subtree.RootHash()
+	if root == nil {
+		return chainhash.Hash{}, errors.New("the root cannot be computed")
+	}
+	return *root, nil
+}
+
+// Stored returns the root in the file that the subtree was read from; zero if it was made here.
+func (t *Tree) Stored() chainhash.Hash {
+	root, _ := t.subtree.StoredRoot()
+	return root
+}
+
+// Sums returns the fees and sizes as the subtree states them.
+func (t *Tree) Sums() (fees, sizeBytes uint64) { return t.subtree.Fees, t.subtree.SizeInBytes }
+
+// Mapped tells whether the leaves lie outside the Go heap.
+func (t *Tree) Mapped() bool { return t.subtree.IsMmapBacked() }
+
+// Write writes the subtree's file, with or without its magic number.
+func (t *Tree) Write(w io.Writer, magic bool) error {
+	if magic {
+		return t.subtree.Write(w, subtree.WithMagic)
+	}
+	return t.subtree.Write(w, subtree.Plain)
+}
+
+// Close frees the leaves.
+func (t *Tree) Close() error { return t.subtree.Close() }
+
+// BlockRoot is the merkle root over the roots of a block's subtrees, all of 2^height leaves but the
+// last, which has lastLeaves.
+func BlockRoot(roots []chainhash.Hash, height int, lastLeaves uint64) (chainhash.Hash, error) {
+	return subtree.BlockRoot(roots, height, lastLeaves)
+}

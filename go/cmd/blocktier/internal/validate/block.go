@@ -182,8 +182,8 @@ func (c *check) root(i int) error {
 	if err != nil {
 		return err
 	}
-	if leaves != t.Stored {
-		c.fail(Root, i, fmt.Sprintf("its leaves give %v, the file says %v", leaves, t.Stored))
+	if leaves != t.Stored() {
+		c.fail(Root, i, fmt.Sprintf("its leaves give %v, the file says %v", leaves, t.Stored()))
 	}
 	if leaves != c.block.Roots[i] {
 		c.fail(Root, i, fmt.Sprintf("its leaves give %v, the block lists %v", leaves,
@@ -286,7 +286,7 @@ func (c *check) blockRoot() error {
 	}
 	last := len(c.trees) - 1
 	height := bits.Len64(c.leaves - 1)
-	root, err := tree.BlockRoot(c.recomputed, height, int(c.length(last)))
+	root, err := tree.BlockRoot(c.recomputed, height, c.length(last))
 	if err != nil {
 		return fmt.Errorf("block root: %w", err)
 	}

@@ -36,9 +36,9 @@ func (c *check) inputsOf(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	if root != c.trees[i].Stored {
+	if root != c.trees[i].Stored() {
 		c.fail(Inpoints, i, fmt.Sprintf("they are those of subtree %v, not of %v", root,
-			c.trees[i].Stored))
+			c.trees[i].Stored()))
 	}
 	if uint64(count) != c.length(i) {
 		c.fail(Inpoints, i, fmt.Sprintf("%d entries for %d leaves", count, c.length(i)))
