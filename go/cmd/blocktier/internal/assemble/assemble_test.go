@@ -39,7 +39,7 @@ func onEveryEngine(t *testing.T, test func(t *testing.T, open func(t *testing.T)
 			for key, value := range map[string]string{
 				"txMapDirs":      filepath.Join(dir, "a") + "|" + filepath.Join(dir, "b"),
 				"subtreeMmapDir": filepath.Join(dir, "trees"),
-				"txMapTail":      "1M", "txMapSegment": "1M",
+				"txMapTail":      "256K", "txMapSegment": "1M",
 			} {
 				if err := s.Set(key, value); err != nil {
 					t.Fatal(err)
@@ -345,18 +345,20 @@ func TestRefused(t *testing.T) {
 		{"one bit of a transaction", flipped, ErrRoot, "the header says"},
 		{"one bit of the header's root", header, ErrRoot, "the header says"},
 	} {
-		onEveryEngine(t, func(t *testing.T, open func(t *testing.T) *engine.Engine) {
-			for _, leaves := range []int{16, 1024} {
-				out := stage(t)
-				a := assembler(t, open(t), func(o *Options) { o.Leaves, o.Out = leaves, out })
-				_, err := a.Assemble(t.Context(), blockOf(t, c.bytes))
-				if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
-					t.Errorf("%s: error %v, want %v with %q", c.name, err, c.want, c.text)
+		t.Run(c.name, func(t *testing.T) {
+			onEveryEngine(t, func(t *testing.T, open func(t *testing.T) *engine.Engine) {
+				for _, leaves := range []int{16, 1024} {
+					out := stage(t)
+					a := assembler(t, open(t), func(o *Options) { o.Leaves, o.Out = leaves, out })
+					_, err := a.Assemble(t.Context(), blockOf(t, c.bytes))
+					if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
+						t.Errorf("error %v, want %v with %q", err, c.want, c.text)
+					}
+					if files := left(t, out); len(files) != 0 {
+						t.Errorf("files of a refused block: %v", files)
+					}
 				}
-				if files := left(t, out); len(files) != 0 {
-					t.Errorf("%s: files of a refused block: %v", c.name, files)
-				}
-			}
+			})
 		})
 	}
 }

@@ -174,8 +174,10 @@ func (a *Assembler) writeInpoints(ctx context.Context, f *output.File, index int
 		if n != len(part) {
 			return fmt.Errorf("transaction map: %d of %d transactions are there", n, len(part))
 		}
-		if _, err := f.Write(a.meta.Values[:a.meta.Offsets[n]]); err != nil {
-			return err
+		for i := range part {
+			if _, err := f.Write(a.meta.Value(i)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
