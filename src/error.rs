@@ -105,9 +105,7 @@ pub enum Error {
     Unsupported(String),
 
     /// Memory could not be had: from the system, or from the configured budget.
-    #[error(
-        "out of memory: {what} needs {bytes} bytes, {available} available; raise memoryBudget or lower the sizes"
-    )]
+    #[error("out of memory: {what} needs {bytes} bytes, {left}", left = bytes_left(*.available))]
     OutOfMemory {
         /// What asked for it.
         what: &'static str,
@@ -145,6 +143,13 @@ pub enum Error {
 
 fn at_offset(offset: Option<u64>) -> String {
     offset.map_or_else(String::new, |offset| format!(" at offset {offset}"))
+}
+
+fn bytes_left(available: u64) -> String {
+    match available {
+        u64::MAX => "the system refused them; lower the sizes".to_owned(),
+        left => format!("{left} available; raise memoryBudget or lower the sizes"),
+    }
 }
 
 impl Error {

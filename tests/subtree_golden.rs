@@ -1,6 +1,7 @@
-//! Every expected value of tests/data/expected that concerns subtrees: roots, lifted roots, proofs, sums,
-//! digests, how blocks are composed of subtrees, and what each transaction spends. The values were computed
-//! by other code from the same files.
+//! Every expected value of tests/data/expected that concerns subtrees: roots, lifted roots, proofs,
+//! sums, digests, how blocks are composed of subtrees, and what each transaction spends. The values
+//! were computed by other code from the same files.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
 #[path = "common/fixtures.rs"]
 mod fixtures;
@@ -10,9 +11,9 @@ mod reference;
 use blocktier::Hash;
 use blocktier::subtree::inpoints::{Outpoint, TxInpoints, encode};
 use blocktier::subtree::{
-    BlockShape, COINBASE_PLACEHOLDER, FormatKind, LeafBytes, Leaves, MerkleLevels, MerkleProof,
-    Node, NodeArray, ReadLimits, Subtree, SubtreeFormat, SubtreeMeta, SubtreeParts, SubtreeView,
-    Verify, encoded_length, fold_proof, merkle, read_subtree, write_meta, write_subtree,
+    BlockShape, COINBASE_PLACEHOLDER, FormatKind, LeafBytes, MerkleLevels, MerkleProof, Node,
+    NodeArray, ReadLimits, Subtree, SubtreeFormat, SubtreeMeta, SubtreeParts, SubtreeView, Verify,
+    encoded_length, fold_proof, merkle, read_subtree, write_meta, write_subtree,
 };
 use blocktier::types::display_hex;
 use fixtures::{json, read};

@@ -1,5 +1,7 @@
-//! Properties over generated subtrees: formats round-trip, kept levels agree with a naive tree, proofs fold to
-//! the root, changed leaves equal a rebuild, cut and random bytes are errors and never panics.
+//! Properties over generated subtrees: formats round-trip, kept levels agree with a naive tree,
+//! proofs fold to the root, changed leaves equal a rebuild, cut and random bytes are errors and
+//! never panics.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 #[path = "common/reference.rs"]
 mod reference;
@@ -96,7 +98,10 @@ proptest! {
     }
 
     #[test]
-    fn kept_levels_agree_with_the_naive_tree(count in 1usize..300, changes in vec((any::<prop::sample::Index>(), any::<u64>()), 0..8)) {
+    fn kept_levels_agree_with_the_naive_tree(
+        count in 1usize..300,
+        changes in vec((any::<prop::sample::Index>(), any::<u64>()), 0..8),
+    ) {
         let mut leaves = leaves(count);
         let mut levels = MerkleLevels::heap(&leaves[..]).unwrap();
         prop_assert_eq!(levels.root(), reference::merkle_root(&leaves));
@@ -107,17 +112,21 @@ proptest! {
             prop_assert_eq!(levels.root(), reference::merkle_root(&leaves));
         }
         let rebuilt = MerkleLevels::heap(&leaves[..]).unwrap();
-        for index in 0..count {
+        for (index, leaf) in leaves.iter().enumerate() {
             let proof = levels.proof(index).unwrap();
             prop_assert_eq!(&proof, &rebuilt.proof(index).unwrap());
-            prop_assert_eq!(fold_proof(&leaves[index], index as u64, &proof).unwrap(), levels.root());
+            prop_assert_eq!(fold_proof(leaf, index as u64, &proof).unwrap(), levels.root());
         }
         prop_assert!(levels.proof(count).is_err());
         prop_assert!(levels.set_leaf(count, [0; 32]).is_err());
     }
 
     #[test]
-    fn block_proofs_through_short_last_subtrees(height in 0u32..6, full in 0usize..5, last in any::<prop::sample::Index>()) {
+    fn block_proofs_through_short_last_subtrees(
+        height in 0u32..6,
+        full in 0usize..5,
+        last in any::<prop::sample::Index>(),
+    ) {
         let size = 1usize << height;
         let last_leaves = 1 + last.index(size);
         let leaves = leaves(full * size + last_leaves);
@@ -134,7 +143,8 @@ proptest! {
             prop_assert_eq!(&proof.leaf, leaf);
             let moved = MerkleProof { index: index as u64 + 1, ..proof.clone() };
             prop_assert!(!moved.verify(&root, leaves.len() as u64));
-            let cut = MerkleProof { siblings: proof.siblings[proof.siblings.len().min(1)..].to_vec(), ..proof };
+            let siblings = proof.siblings.iter().skip(1).copied().collect();
+            let cut = MerkleProof { siblings, ..proof };
             prop_assert!(leaves.len() == 1 || !cut.verify(&root, leaves.len() as u64));
         }
     }
@@ -176,9 +186,13 @@ proptest! {
         parse_everything(&bytes);
     }
 
-    /// Bytes of a good file with a few of them replaced get further into the parsers than random ones.
+    /// Bytes of a good file with a few of them replaced get further into the parsers than random
+    /// ones.
     #[test]
-    fn damaged_files_never_panic(nodes in nodes(8), damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6)) {
+    fn damaged_files_never_panic(
+        nodes in nodes(8),
+        damage in vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
         for format in FORMATS {
             let mut bytes = written(format, &nodes, &[]);
             for (place, byte) in &damage {
@@ -190,7 +204,11 @@ proptest! {
     }
 
     #[test]
-    fn damaged_inpoints_never_panic(inputs in inputs(), place in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn damaged_inpoints_never_panic(
+        inputs in inputs(),
+        place in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
         let mut bytes = encoded_naively(&inputs);
         let place = place.index(bytes.len());
         bytes[place] = byte;
@@ -230,12 +248,11 @@ fn a_file_cut_at_any_byte_is_an_error_and_so_is_one_more() {
     for format in [SubtreeFormat::Plain, SubtreeFormat::WithMagic] {
         let mut bytes = written(format, &nodes, &[nodes[3].hash, nodes[1].hash]);
         for cut in 0..bytes.len() {
-            for bytes in [&bytes[..cut]] {
-                assert!(SubtreeView::parse(bytes, format).is_err(), "{format:?} {cut}");
-                assert!(Subtree::from_bytes(bytes, format).is_err(), "{format:?} {cut}");
-                let limits = ReadLimits::at_most(5);
-                assert!(read_subtree(bytes, format, &limits, NodeArray::heap).is_err());
-            }
+            let bytes = &bytes[..cut];
+            assert!(SubtreeView::parse(bytes, format).is_err(), "{format:?} {cut}");
+            assert!(Subtree::from_bytes(bytes, format).is_err(), "{format:?} {cut}");
+            let limits = ReadLimits::at_most(5);
+            assert!(read_subtree(bytes, format, &limits, NodeArray::heap).is_err());
         }
         bytes.push(0);
         assert!(SubtreeView::parse(&bytes, format).is_err());
@@ -249,7 +266,8 @@ fn a_file_cut_at_any_byte_is_an_error_and_so_is_one_more() {
     }
 }
 
-/// Sizes on both sides of each power of two, of the 512-leaf blocks, and above the parallel threshold.
+/// Sizes on both sides of each power of two, of the 512-leaf blocks, and above the parallel
+/// threshold.
 #[test]
 fn roots_agree_at_the_sizes_where_code_changes_its_way() {
     let all = leaves(20_011);
@@ -371,4 +389,44 @@ fn writers_and_readers_report_what_the_other_side_says() {
     let limits = ReadLimits::of_length(two.len() as u64);
     let error = read_subtree(&two[..], SubtreeFormat::Plain, &limits, too_small).unwrap_err();
     assert!(matches!(error, blocktier::Error::InvalidArgument(_)), "{error}");
+}
+
+/// Gives its bytes one by one, with interruptions, then an error instead of an end.
+struct Failing<'a> {
+    bytes: &'a [u8],
+    interrupted: bool,
+}
+
+impl std::io::Read for Failing<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.interrupted = !self.interrupted;
+        if self.interrupted {
+            return Err(std::io::ErrorKind::Interrupted.into());
+        }
+        let Some((first, rest)) = self.bytes.split_first() else {
+            return Err(std::io::ErrorKind::ConnectionReset.into());
+        };
+        (buffer[0], self.bytes) = (*first, rest);
+        Ok(1)
+    }
+}
+
+#[test]
+fn an_error_of_the_reader_is_no_format_error_and_names_the_offset() {
+    let nodes: Vec<Node> =
+        (0..3u64).map(|i| Node { hash: leaf(i), fee: i, size: 100 + i }).collect();
+    for format in FORMATS {
+        let bytes = written(format, &nodes, &[]);
+        // Even after the last byte: whether the input ends there is not known.
+        for cut in 0..=bytes.len() {
+            let reader = Failing { bytes: &bytes[..cut], interrupted: false };
+            let limits = ReadLimits::at_most(3);
+            match read_subtree(reader, format, &limits, NodeArray::heap) {
+                Err(blocktier::Error::Io { op: "read", offset: Some(offset), .. }) => {
+                    assert_eq!(offset, cut as u64);
+                }
+                other => unreachable!("{format:?} {cut}: {other:?}"),
+            }
+        }
+    }
 }

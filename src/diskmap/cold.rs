@@ -65,7 +65,7 @@ impl<K: Key> DiskMap<K> {
             let alignment = run.segment.file().map_or(1, |file| file.alignment().max(1)) as u64;
             run.start -= run.start % alignment;
             run.end = run.end.next_multiple_of(alignment).min(generation.lanes[0].segment_bytes());
-            buffers.push(AlignedBuf::new((run.end - run.start) as usize)?);
+            buffers.push(AlignedBuf::zeroed((run.end - run.start) as usize, alignment as usize)?);
         }
         let results = self.read_runs(&runs, &mut buffers);
         for ((run, buffer), readable) in runs.iter().zip(&buffers).zip(results) {
@@ -74,7 +74,7 @@ impl<K: Key> DiskMap<K> {
             }
             for want in &wants[run.wants.clone()] {
                 let item = &items[want.item];
-                let bytes = &buffer.as_slice()[(want.place.offset_bytes() - run.start) as usize..];
+                let bytes = &buffer[(want.place.offset_bytes() - run.start) as usize..];
                 let seed = record::crc_seed(want.segment.seed, want.place.unit_in_segment);
                 let Ok(record) = record::decode(bytes, K::BYTES, seed) else { continue };
                 if record.key != item.key.as_bytes() || !still_current(generation, item, want) {
@@ -114,7 +114,7 @@ impl<K: Key> DiskMap<K> {
         let mut reads: Vec<FileRead<'_>> = Vec::with_capacity(runs.len());
         for (run, buffer) in runs.iter().zip(buffers) {
             if let Some(file) = run.segment.file() {
-                let request = ReadRequest::new(run.start, buffer.as_mut_slice());
+                let request = ReadRequest::new(run.start, &mut *buffer);
                 reads.push(FileRead { file, request });
             }
         }

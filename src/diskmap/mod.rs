@@ -48,11 +48,11 @@ use self::segment::SegmentFactory;
 use self::tail::Tail;
 use self::write::Options;
 use self::writeback::Shared;
-use crate::index::IndexOptions;
+use crate::index::{IndexOptions, ScanKernel};
 use crate::memory::MemoryReserve;
 use crate::runtime::{Runtime, Tick};
-use crate::settings::TxMapSettings;
-use crate::storage::{HugePages, Storage};
+use crate::settings::{KernelChoice, TxMapSettings};
+use crate::storage::Storage;
 use crate::{Error, Result};
 
 /// Whether a call may wait: for room in the tail (up to setting txMapWriteTimeout) and for reads of files.
@@ -125,7 +125,7 @@ pub struct DiskMap<K: Key> {
     /// Held by `clear`; the number of the next generation.
     next_generation: Mutex<u64>,
     plan: Plan,
-    ticker: Arc<AgeFlush>,
+    _ticker: Arc<AgeFlush>,
     /// Last, so that files are gone before their directory.
     directories: Vec<MapDirectory>,
     _runtime: Runtime,
@@ -153,19 +153,18 @@ impl<K: Key> DiskMap<K> {
         let directories = settings
             .dirs
             .iter()
-            .map(|dir| MapDirectory::create(runtime, dir, store_id))
+            .map(|dir| MapDirectory::create(runtime, dir, None, store_id))
             .collect::<Result<Vec<_>>>()?;
         let reserve: Arc<dyn MemoryReserve> = Arc::clone(runtime.budget()) as _;
         let process = runtime.settings();
-        let huge = if process.huge_pages { HugePages::Transparent } else { HugePages::Off };
-        let tail = Tail::new(layout.buffers, layout.block_bytes, huge, Arc::clone(&reserve))?;
+        let tail = Tail::new(layout.buffers, layout.block_bytes, process.huge_pages_choice(), Arc::clone(&reserve))?;
         let shared = Arc::new(Shared::new(tail, layout.flush_bytes));
         let plan = Plan {
             settings: settings.clone(),
             index: IndexOptions {
                 expected_entries: settings.expected_entries,
                 huge_pages: process.huge_pages,
-                kernel: process.scan_kernel,
+                kernel: scan_kernel(process.kernel),
                 reserve: Some(reserve),
             },
             direct: process.direct_io,
@@ -190,7 +189,7 @@ impl<K: Key> DiskMap<K> {
             counters: Counters::default(),
             next_generation: Mutex::new(1),
             plan,
-            ticker,
+            _ticker: ticker,
             directories,
             _runtime: runtime.clone(),
             _key: std::marker::PhantomData,
@@ -419,6 +418,15 @@ impl Plan {
                 storage: Arc::clone(storage),
             })
             .collect()
+    }
+}
+
+const fn scan_kernel(choice: KernelChoice) -> ScanKernel {
+    match choice {
+        KernelChoice::Auto => ScanKernel::Auto,
+        KernelChoice::Avx512 => ScanKernel::Avx512,
+        KernelChoice::Avx2 => ScanKernel::Avx2,
+        KernelChoice::Scalar => ScanKernel::Scalar,
     }
 }
 

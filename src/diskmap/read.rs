@@ -125,7 +125,7 @@ pub(crate) fn from_file(
     let seed = record::crc_seed(segment.seed, place.unit_in_segment);
     let offset = place.offset_bytes();
     let window = read_window(file, offset, GUESS_BYTES, lane)?;
-    let bytes = &window.buffer.as_slice()[window.skip..];
+    let bytes = &window.buffer[window.skip..];
     match record::decode(bytes, key.len(), seed) {
         Ok(record) => Ok(accept(record, key, scratch)),
         Err(Invalid::Short(total)) if total <= lane.record_bytes_max(key.len()) => {
@@ -190,8 +190,8 @@ pub(crate) fn read_window(
     let alignment = file.alignment().max(1) as u64;
     let start = offset - offset % alignment;
     let end = (offset + bytes as u64).next_multiple_of(alignment).min(lane.segment_bytes());
-    let mut buffer = AlignedBuf::new((end - start) as usize)?;
-    file.read_exact_at(buffer.as_mut_slice(), start)?;
+    let mut buffer = AlignedBuf::zeroed((end - start) as usize, alignment as usize)?;
+    file.read_exact_at(&mut buffer, start)?;
     Ok(Window { buffer, skip: (offset - start) as usize })
 }
 
@@ -224,7 +224,7 @@ fn read_span(
             out.truncate(length);
             let Some(file) = segment.file() else { return Ok(false) };
             let window = read_window(file, offset, piece, lane)?;
-            out.extend_from_slice(&window.buffer.as_slice()[window.skip..][..piece]);
+            out.extend_from_slice(&window.buffer[window.skip..][..piece]);
         }
         offset += piece as u64;
     }

@@ -18,7 +18,7 @@ use parking_lot::{Condvar, Mutex};
 use super::record::UNIT_BYTES;
 use crate::memory::MemoryReserve;
 use crate::storage::mapping::{HugePages, Mapping};
-use crate::{Error, Result};
+use crate::Result;
 
 /// Bits of a block reference that hold the buffer's number; the rest is the block's id.
 const BUFFER_BITS: u32 = 20;
@@ -90,7 +90,7 @@ impl Tail {
         debug_assert!(u64::from(buffer_count) < 1 << BUFFER_BITS && block_bytes.is_power_of_two());
         let bytes = buffer_count as usize * block_bytes;
         reserve.reserve("the tail of a map", bytes as u64)?;
-        let memory = Mapping::anonymous(bytes, huge_pages)
+        let memory = Mapping::anonymous(bytes as u64, huge_pages)
             .inspect_err(|_| reserve.release(bytes as u64))?;
         let buffers = (0..buffer_count)
             .map(|_| BufferState {
@@ -241,7 +241,8 @@ impl Tail {
         // SAFETY: the words are `block_bytes` initialized bytes that live as long as `self`. Nobody stores into the
         // committed part of a block until its buffer is given back, which is the caller's to do after the write.
         // Concurrent readers only load.
-        &unsafe { &*bytes }[range]
+        let bytes = unsafe { &*bytes };
+        &bytes[range]
     }
 
     /// Stores bytes (a multiple of 8) into reserved, unpublished room of a buffer.

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 pub(super) type Outcome = Result<blocktier_status_t>;
 
 /// Shorthand for success.
-pub(super) const OK: Outcome = Ok(blocktier_status_t::OK);
+pub(super) const OK: Outcome = Ok(blocktier_status_t::BLOCKTIER_OK);
 
 /// Kinds of handles, for the live counters.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +49,8 @@ pub(super) trait Handle {
 
     fn guarded(&self) -> &Guarded<Self::Value>;
 
+    fn guarded_mut(&mut self) -> &mut Guarded<Self::Value>;
+
     fn into_guarded(self) -> Guarded<Self::Value>;
 }
 
@@ -60,6 +62,10 @@ macro_rules! handle {
 
             fn guarded(&self) -> &crate::ffi::guard::Guarded<$value> {
                 &self.0
+            }
+
+            fn guarded_mut(&mut self) -> &mut crate::ffi::guard::Guarded<$value> {
+                &mut self.0
             }
 
             fn into_guarded(self) -> crate::ffi::guard::Guarded<$value> {
@@ -103,15 +109,39 @@ pub(super) unsafe fn call_on<H: Handle>(
         return call(error, || Err(Error::NullPointer("the handle")));
     };
     if guarded.poisoned.load(Ordering::Acquire) {
-        let status = blocktier_status_t::POISONED;
-        report(error, || {
-            let text = "an earlier panic made this object unusable; close it";
-            blocktier_error_t::with_text(status, 0, 0, text)
-        });
-        return status;
+        return poisoned(error);
     }
     let outcome = catch_unwind(AssertUnwindSafe(|| body(&guarded.value)));
     finish(error, outcome, Some(&guarded.poisoned))
+}
+
+/// As [`call_on`], for entries that change what the handle points to.
+///
+/// # Safety
+/// `handle` is null or points to a live handle that nobody else uses during the call.
+pub(super) unsafe fn call_on_mut<H: Handle>(
+    handle: *mut H,
+    error: *mut blocktier_error_t,
+    body: impl FnOnce(&mut H::Value) -> Outcome,
+) -> blocktier_status_t {
+    // SAFETY: the caller's promise.
+    let Some(guarded) = (unsafe { handle.as_mut() }).map(Handle::guarded_mut) else {
+        return call(error, || Err(Error::NullPointer("the handle")));
+    };
+    if guarded.poisoned.load(Ordering::Acquire) {
+        return poisoned(error);
+    }
+    let outcome = catch_unwind(AssertUnwindSafe(|| body(&mut guarded.value)));
+    finish(error, outcome, Some(&guarded.poisoned))
+}
+
+fn poisoned(error: *mut blocktier_error_t) -> blocktier_status_t {
+    let status = blocktier_status_t::BLOCKTIER_POISONED;
+    report(error, || {
+        let text = "an earlier panic made this object unusable; close it";
+        blocktier_error_t::with_text(status, 0, 0, text)
+    });
+    status
 }
 
 fn finish(
@@ -133,9 +163,9 @@ fn finish(
             let message = panic_message(panic.as_ref());
             report(error, || {
                 let failure = Error::Panic(message);
-                blocktier_error_t::new(blocktier_status_t::PANIC, &failure)
+                blocktier_error_t::new(blocktier_status_t::BLOCKTIER_PANIC, &failure)
             });
-            blocktier_status_t::PANIC
+            blocktier_status_t::BLOCKTIER_PANIC
         }
     }
 }
@@ -239,7 +269,7 @@ pub(super) unsafe fn close<H: Handle>(
     finish_with: impl FnOnce(H::Value) -> Outcome,
 ) -> blocktier_status_t {
     if handle.is_null() {
-        return blocktier_status_t::OK;
+        return blocktier_status_t::BLOCKTIER_OK;
     }
     call(error, || {
         // SAFETY: made by `Box::into_raw`, and the caller gives it up.

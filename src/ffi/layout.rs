@@ -16,7 +16,6 @@ pub const BLOCKTIER_ABI: u32 = 1;
 /// Sizes and offsets of the structs that cross the border, in bytes.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
-#[expect(non_camel_case_types, reason = "the name in the C header")]
 pub struct blocktier_layout_t {
     /// BLOCKTIER_ABI of the library.
     pub abi: u32,

@@ -17,7 +17,6 @@ guard::handle!(blocktier_runtime_t, Runtime);
 /// Figures of a runtime.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
-#[expect(non_camel_case_types, reason = "the name in the C header")]
 pub struct blocktier_runtime_stats_t {
     /// Bytes that maps, arrays and levels have reserved.
     pub memory_used: u64,
@@ -30,12 +29,11 @@ pub struct blocktier_runtime_stats_t {
 }
 
 /// Bytes of a directory's path in its figures.
-const PATH_BYTES: usize = 256;
+pub const BLOCKTIER_PATH_BYTES: usize = 256;
 
 /// Figures of one directory since the process first used it.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
-#[expect(non_camel_case_types, reason = "the name in the C header")]
 pub struct blocktier_disk_stats_t {
     /// Bytes written to files.
     pub bytes_written: u64,
@@ -54,7 +52,7 @@ pub struct blocktier_disk_stats_t {
     /// Bytes of path that are filled in; a longer path is cut.
     pub path_length: u64,
     /// The directory, UTF-8, not NUL-terminated.
-    pub path: [u8; PATH_BYTES],
+    pub path: [u8; BLOCKTIER_PATH_BYTES],
 }
 
 /// Opens a runtime from settings: UTF-8 text of lines `key = value` (docs/settings.md), not NUL-terminated.
@@ -127,7 +125,7 @@ pub unsafe extern "C" fn blocktier_runtime_next_event(
             guard::not_null(length, "length")?;
             let buffer = guard::slice_mut(buffer.cast::<u8>(), capacity, "buffer")?;
             let Some(event) = runtime.events().pop() else {
-                return Ok(blocktier_status_t::NOT_FOUND);
+                return Ok(blocktier_status_t::BLOCKTIER_NOT_FOUND);
             };
             let end = event.text.floor_char_boundary(buffer.len());
             buffer[..end].copy_from_slice(&event.text.as_bytes()[..end]);
@@ -149,11 +147,11 @@ pub unsafe extern "C" fn blocktier_runtime_disk_stats(
     unsafe {
         guard::call_on(runtime, error, |runtime| {
             let disks = runtime.disks();
-            let Some(disk) = disks.get(number) else { return Ok(blocktier_status_t::NOT_FOUND) };
+            let Some(disk) = disks.get(number) else { return Ok(blocktier_status_t::BLOCKTIER_NOT_FOUND) };
             let stats = disk.stats().snapshot();
             let text = disk.dir().to_string_lossy();
-            let end = text.floor_char_boundary(PATH_BYTES);
-            let mut path = [0; PATH_BYTES];
+            let end = text.floor_char_boundary(BLOCKTIER_PATH_BYTES);
+            let mut path = [0; BLOCKTIER_PATH_BYTES];
             path[..end].copy_from_slice(&text.as_bytes()[..end]);
             let stats = blocktier_disk_stats_t {
                 bytes_written: stats.bytes_written,

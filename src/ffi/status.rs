@@ -5,48 +5,48 @@ use crate::Error;
 /// What a call returns. Numbers are explicit and never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
-#[expect(non_camel_case_types, reason = "the name in the C header")]
+#[expect(non_camel_case_types, reason = "the names in the C header")]
 pub enum blocktier_status_t {
     /// Success.
-    OK = 0,
+    BLOCKTIER_OK = 0,
     /// An argument breaks the contract of the call.
-    INVALID_ARGUMENT = 1,
+    BLOCKTIER_INVALID_ARGUMENT = 1,
     /// A pointer that must not be null is.
-    NULL_POINTER = 2,
+    BLOCKTIER_NULL_POINTER = 2,
     /// The caller's buffer is too small; the call says how much is needed.
-    BUFFER_TOO_SMALL = 3,
+    BLOCKTIER_BUFFER_TOO_SMALL = 3,
     /// The key (event, disk, ...) is not there.
-    NOT_FOUND = 4,
+    BLOCKTIER_NOT_FOUND = 4,
     /// The call would have to wait and was asked not to.
-    WOULD_BLOCK = 5,
+    BLOCKTIER_WOULD_BLOCK = 5,
     /// The call waited as long as it may.
-    TIMED_OUT = 6,
+    BLOCKTIER_TIMED_OUT = 6,
     /// The operating system refused a file operation; see os_errno.
-    IO = 7,
+    BLOCKTIER_IO = 7,
     /// No space is left on a disk, or a quota is exhausted.
-    DISK_FULL = 8,
+    BLOCKTIER_DISK_FULL = 8,
     /// Bytes on disk are not what was written.
-    CORRUPT = 9,
+    BLOCKTIER_CORRUPT = 9,
     /// A directory has another owner.
-    LOCKED = 10,
+    BLOCKTIER_LOCKED = 10,
     /// The platform, kernel or file system cannot do this.
-    UNSUPPORTED = 11,
+    BLOCKTIER_UNSUPPORTED = 11,
     /// Memory could not be had from the system or the budget.
-    OUT_OF_MEMORY = 12,
+    BLOCKTIER_OUT_OF_MEMORY = 12,
     /// The value is longer than the map takes.
-    VALUE_TOO_LARGE = 13,
+    BLOCKTIER_VALUE_TOO_LARGE = 13,
     /// The object is closed.
-    CLOSED = 14,
+    BLOCKTIER_CLOSED = 14,
     /// An earlier panic made the object unusable; close it.
-    POISONED = 15,
+    BLOCKTIER_POISONED = 15,
     /// A panic was caught in this call.
-    PANIC = 16,
+    BLOCKTIER_PANIC = 16,
     /// The map failed earlier and takes no more writes.
-    FAILED = 17,
+    BLOCKTIER_FAILED = 17,
     /// A setting is unknown, malformed or out of range.
-    SETTING = 18,
+    BLOCKTIER_SETTING = 18,
     /// The bytes of a format break its rules; detail is the kind.
-    FORMAT = 19,
+    BLOCKTIER_FORMAT = 19,
 }
 
 /// Bytes of text in an error.
@@ -55,7 +55,6 @@ pub const BLOCKTIER_ERROR_TEXT_BYTES: usize = 240;
 /// What went wrong, in caller memory. Filled only when a call does not return OK.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
-#[expect(non_camel_case_types, reason = "the name in the C header")]
 pub struct blocktier_error_t {
     /// The status that the call returned.
     pub status: i32,
@@ -95,21 +94,21 @@ impl blocktier_error_t {
 pub(super) fn status_of(error: &Error) -> blocktier_status_t {
     use blocktier_status_t as S;
     match error {
-        Error::InvalidArgument(_) => S::INVALID_ARGUMENT,
-        Error::NullPointer(_) => S::NULL_POINTER,
-        Error::Setting { .. } => S::SETTING,
-        Error::ValueTooLarge { .. } => S::VALUE_TOO_LARGE,
-        Error::Io { .. } | Error::Directory { .. } => S::IO,
-        Error::DiskFull { .. } => S::DISK_FULL,
-        Error::Corrupt { .. } => S::CORRUPT,
-        Error::Locked { .. } => S::LOCKED,
-        Error::Format(_) => S::FORMAT,
-        Error::Unsupported(_) => S::UNSUPPORTED,
-        Error::OutOfMemory { .. } => S::OUT_OF_MEMORY,
-        Error::WouldBlock(_) => S::WOULD_BLOCK,
-        Error::TimedOut { .. } => S::TIMED_OUT,
-        Error::Failed(_) => S::FAILED,
-        Error::Closed(_) => S::CLOSED,
-        Error::Panic(_) => S::PANIC,
+        Error::InvalidArgument(_) => S::BLOCKTIER_INVALID_ARGUMENT,
+        Error::NullPointer(_) => S::BLOCKTIER_NULL_POINTER,
+        Error::Setting { .. } => S::BLOCKTIER_SETTING,
+        Error::ValueTooLarge { .. } => S::BLOCKTIER_VALUE_TOO_LARGE,
+        Error::Io { .. } | Error::Directory { .. } => S::BLOCKTIER_IO,
+        Error::DiskFull { .. } => S::BLOCKTIER_DISK_FULL,
+        Error::Corrupt { .. } => S::BLOCKTIER_CORRUPT,
+        Error::Locked { .. } => S::BLOCKTIER_LOCKED,
+        Error::Format(_) => S::BLOCKTIER_FORMAT,
+        Error::Unsupported(_) => S::BLOCKTIER_UNSUPPORTED,
+        Error::OutOfMemory { .. } => S::BLOCKTIER_OUT_OF_MEMORY,
+        Error::WouldBlock(_) => S::BLOCKTIER_WOULD_BLOCK,
+        Error::TimedOut { .. } => S::BLOCKTIER_TIMED_OUT,
+        Error::Failed(_) => S::BLOCKTIER_FAILED,
+        Error::Closed(_) => S::BLOCKTIER_CLOSED,
+        Error::Panic(_) => S::BLOCKTIER_PANIC,
     }
 }

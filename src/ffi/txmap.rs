@@ -27,7 +27,6 @@ guard::handle!(blocktier_txmap_t, DiskTxMap);
 /// What a lookup found.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
-#[expect(non_camel_case_types, reason = "the name in the C header")]
 pub struct blocktier_lookup_t {
     /// In batches: where the value starts in the arena.
     pub value_offset: u64,
@@ -44,7 +43,6 @@ pub struct blocktier_lookup_t {
 /// Figures of a map; see MapStats in the Rust documentation. All u64.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
-#[expect(non_camel_case_types, reason = "the name in the C header")]
 pub struct blocktier_txmap_stats_t {
     /// Keys in the map.
     pub entries: u64,
@@ -250,10 +248,10 @@ pub unsafe extern "C" fn blocktier_txmap_get(
                 }
                 found(value, subtree_index)
             })?;
-            let Some(lookup) = lookup else { return Ok(blocktier_status_t::NOT_FOUND) };
+            let Some(lookup) = lookup else { return Ok(blocktier_status_t::BLOCKTIER_NOT_FOUND) };
             result.write(lookup);
             if lookup.value_length as usize > capacity {
-                return Ok(blocktier_status_t::BUFFER_TOO_SMALL);
+                return Ok(blocktier_status_t::BLOCKTIER_BUFFER_TOO_SMALL);
             }
             OK
         })

@@ -248,9 +248,9 @@ pub unsafe extern "C" fn blocktier_txmap_get_batch(
                 results[*position].found = WOULD_BLOCK;
             }
             Ok(match (blocked.is_empty(), any_full) {
-                (false, _) => blocktier_status_t::WOULD_BLOCK,
-                (true, true) => blocktier_status_t::BUFFER_TOO_SMALL,
-                (true, false) => blocktier_status_t::OK,
+                (false, _) => blocktier_status_t::BLOCKTIER_WOULD_BLOCK,
+                (true, true) => blocktier_status_t::BLOCKTIER_BUFFER_TOO_SMALL,
+                (true, false) => blocktier_status_t::BLOCKTIER_OK,
             })
         })
     }
@@ -279,7 +279,7 @@ pub unsafe extern "C" fn blocktier_txmap_exists_batch(
             for position in &blocked {
                 found[*position] = WOULD_BLOCK;
             }
-            if blocked.is_empty() { OK } else { Ok(blocktier_status_t::WOULD_BLOCK) }
+            if blocked.is_empty() { OK } else { Ok(blocktier_status_t::BLOCKTIER_WOULD_BLOCK) }
         })
     }
 }

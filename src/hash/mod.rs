@@ -1,5 +1,6 @@
 //! Hashing: sha256d and the keyed hash of the index.
 
+pub mod keyed;
 mod sha256_portable;
 mod sha256d;
 

@@ -1,11 +1,11 @@
 //! sha256d: SHA-256 applied twice, the hash of transactions, blocks and Merkle nodes.
 //!
-//! This is the one place that chooses a kernel. `Auto` takes what the processor offers, detected at run
-//! time (SHA-NI or the ARM SHA-2 instructions, two streams at a time; else AVX2, SSE4.1, plain code).
-//! `Portable` is our own plain code. All kernels give the same bytes.
+//! This is the one place that chooses a kernel. `Auto` takes what the processor offers, detected at
+//! run time (SHA-NI or the ARM SHA-2 instructions, two streams at a time; else AVX2, SSE4.1, plain
+//! code). `Portable` is our own plain code. All kernels give the same bytes.
 //!
-//! Threads: pure functions. The process-wide choice is one relaxed atomic: a change is seen by later
-//! calls, and a call that races it uses either kernel, with the same result.
+//! Threads: pure functions. The process-wide choice is one relaxed atomic: a change is seen by
+//! later calls, and a call that races it uses either kernel, with the same result.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -67,7 +67,8 @@ impl Sha256dKernel {
         assert_eq!(inputs.len(), out.len(), "one output for each input");
         match self {
             Self::Auto => {
-                // Pairs go through the two-stream kernel, whose leftover would fall back to plain code.
+                // Pairs go through the two-stream kernel, whose leftover would fall back to plain
+                // code.
                 let even = inputs.len() & !1;
                 fast::Hash::hash_64_many(&mut out[..even], &inputs[..even]);
                 if let (Some(last), Some(input)) = (out.get_mut(even), inputs.get(even)) {

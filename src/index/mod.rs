@@ -1,1 +1,259 @@
-//! The index: 4096 shards of cuckoo filters whose slots carry a location.
+//! The index: 4096 shards of cuckoo filters whose slots carry the record's location.
+//!
+//! It knows no keys and does no I/O. A key comes as a 128-bit keyed hash, of which a slot keeps 24
+//! bits (the tag); an absent tag is an exact "no", a matching one a "maybe" that the caller confirms
+//! against the record. Nothing that was inserted is ever dropped.
+//!
+//! # Model
+//!
+//! The hash picks a shard; the [`directory`] leads to a page of up to 256 [`bucket`]s; the key lives
+//! in one of two buckets of that page, chosen as [`home`] says, or in the shard's [`stash`]. Pages
+//! grow and split as [`grow`] says, of the sizes in [`sizing`]. All memory comes from the
+//! [`arena`] and goes with the index.
+//!
+//! # Threads
+//!
+//! All calls may come from any thread. Readers take no lock: they note the shard's version, read, and
+//! start again when it moved ([`shard`]). Writers hold the shard's lock, never over I/O. Words are
+//! atomics throughout.
+//!
+//! # Invariants
+//!
+//! - A key that was inserted and not removed is found by every later probe: in its primary bucket,
+//!   in its alternate with the primary's overflow bit set, or in the stash.
+//! - A probe reads both buckets and the stash in one state of the shard, so "absent" is exact.
+//! - Only the holder of the shard's lock changes the shard.
+//! - Nothing is unmapped while the index lives, and memory that held addresses holds nothing else:
+//!   a reader that races with a split reads stale words, never foreign ones as addresses.
+//! - Subtree indexes move with their slots. They take memory from the first one that is not 0 on.
+//! - Memory that is refused leaves everything as it was.
+
+mod arena;
+mod bucket;
+mod candidates;
+#[cfg(test)]
+mod check;
+mod directory;
+mod grow;
+mod guard;
+mod home;
+mod kick;
+mod location;
+mod options;
+mod packed;
+mod page;
+mod probe;
+mod shard;
+mod sizing;
+mod slot;
+mod stash;
+mod stats;
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::hash::keyed::KeyHash;
+use crate::{Error, Result};
+
+use arena::Arena;
+use bucket::KernelChoice;
+use directory::Directory;
+use packed::Packed;
+use probe::Probe;
+use shard::Header;
+
+pub use candidates::Candidates;
+pub use guard::ShardGuard;
+pub use home::shard_of;
+pub use location::Location;
+pub use options::{IndexOptions, ScanKernel};
+pub use stats::IndexStats;
+
+/// Shards of an index.
+pub const SHARDS: usize = 4096;
+
+/// An exact, concurrent index from key hashes to locations. See the module's documentation.
+///
+/// ```
+/// use blocktier::hash::keyed::KeyedHasher;
+/// use blocktier::index::{Index, IndexOptions, Insert, Location};
+///
+/// let hasher = KeyedHasher::random()?;
+/// let index = Index::new(&IndexOptions::default())?;
+/// let (h, location) = (hasher.hash32(&[7; 32]), Location::new(1).unwrap());
+///
+/// let known = index.probe(h);
+/// assert!(known.is_empty(), "exactly absent");
+/// assert!(matches!(index.insert_new(h, location, 0, &known)?, Insert::Done));
+/// // A match is a maybe: compare the key in the record at that location.
+/// assert!(index.probe(h).contains(location));
+/// # Ok::<(), blocktier::Error>(())
+/// ```
+pub struct Index {
+    kernel: KernelChoice,
+    headers: Vec<Header>,
+    directory: Directory,
+    arena: Arena,
+    subtree_bytes: AtomicU64,
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Index")
+            .field("kernel", &self.kernel)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What became of an insertion.
+#[derive(Clone, Debug)]
+pub enum Insert {
+    /// The entry is in the index.
+    Done,
+    /// The key's candidates are others than the caller knew; nothing was inserted.
+    Changed(Candidates),
+}
+
+impl Index {
+    /// An empty index.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] when the hint needs more than the account or the system has;
+    /// [`Error::Unsupported`] when the processor lacks a kernel that was asked for by name.
+    pub fn new(options: &IndexOptions) -> Result<Self> {
+        let kernel = KernelChoice::new(options.kernel)?;
+        let arena = Arena::new(options.reserve.clone(), options.huge_pages);
+        let presized = sizing::presized(options.expected_entries);
+        let headers = new_headers(&arena, presized.map(|presized| presized.buckets))?;
+        let directory = Directory::new(&arena, presized.map_or(1, |presized| presized.base_pages))?;
+        if let Some(sizing::Presized { base_pages, buckets }) = presized {
+            // The directory has as many words, so the product fits.
+            let count = base_pages as usize * SHARDS;
+            directory.fill(Packed::new_pages(&arena, count, buckets)?);
+            for header in &headers {
+                header.pages.store(directory.base_pages(), Relaxed);
+            }
+        }
+        Ok(Self { kernel, headers, directory, arena, subtree_bytes: AtomicU64::new(0) })
+    }
+
+    /// Starts to bring near what a probe of `h` reads first: its shard's header, its way through
+    /// the directory, and its primary bucket. Some twenty to forty operations ahead is right.
+    #[inline]
+    pub fn prefetch(&self, h: KeyHash) {
+        let shard = shard_of(h);
+        let home = self.home(h);
+        bucket::prefetch(&self.headers[shard]);
+        let page = self.directory.page(&self.arena, shard, home);
+        if !page.is_none() {
+            let buckets = page.buckets(&self.arena);
+            bucket::prefetch(&buckets[home.primary(buckets.len())]);
+        }
+    }
+
+    /// The second stage, when the first has arrived: the alternate bucket, if a probe will read it.
+    #[inline]
+    pub fn prefetch_alternate(&self, h: KeyHash) {
+        let home = self.home(h);
+        let page = self.directory.page(&self.arena, shard_of(h), home);
+        if !page.is_none() {
+            let buckets = page.buckets(&self.arena);
+            let primary = home.primary(buckets.len());
+            if buckets[primary].is_overflowed() {
+                let alternate = home::other_bucket(home.tag, primary, buckets.len());
+                bucket::prefetch(&buckets[alternate]);
+            }
+        }
+    }
+
+    /// The locations that may hold the key, all of one state of its shard. None is an exact "no".
+    /// Takes no lock; waits while a writer of this shard stores.
+    #[inline]
+    #[must_use]
+    pub fn probe(&self, h: KeyHash) -> Candidates {
+        self.kernel.dispatch(Probe { index: self, h })
+    }
+
+    /// Whether `known`, an earlier result for `h`, still holds: the shard has not changed, or has
+    /// the same locations for the key.
+    #[inline]
+    #[must_use]
+    pub fn unchanged(&self, h: KeyHash, known: &Candidates) -> bool {
+        self.headers[shard_of(h)].is_still(known.version()) || self.probe(h).same_locations(known)
+    }
+
+    /// Locks the shard of `h` for writing. Not reentrant: one guard per shard and thread.
+    #[inline]
+    #[must_use]
+    pub fn lock(&self, h: KeyHash) -> ShardGuard<'_> {
+        ShardGuard::new(self, shard_of(h))
+    }
+
+    /// Inserts an entry if the key's candidates are exactly `known`, which the caller has refuted.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] when the shard has to grow and cannot; nothing has changed then.
+    #[inline]
+    pub fn insert_new(
+        &self,
+        h: KeyHash,
+        location: Location,
+        subtree_index: u16,
+        known: &Candidates,
+    ) -> Result<Insert> {
+        let mut guard = self.lock(h);
+        if !guard.is_at(known.version()) {
+            let current = guard.candidates(h);
+            if !current.same_locations(known) {
+                return Ok(Insert::Changed(current));
+            }
+        }
+        guard.insert(h, location, subtree_index)?;
+        Ok(Insert::Done)
+    }
+
+    /// The subtree index of an entry; 0 when none was set, none when `location` is not there.
+    /// Takes no lock.
+    #[must_use]
+    pub fn subtree_index(&self, h: KeyHash, location: Location) -> Option<u16> {
+        let (shard, home) = (shard_of(h), self.home(h));
+        let header = &self.headers[shard];
+        loop {
+            let version = header.version_before_read();
+            let found = self.find(shard, home, location);
+            let index = found.map(|found| self.subtree_index_of(shard, &found));
+            if header.is_still(version) {
+                return index.flatten();
+            }
+        }
+    }
+
+    /// Calls `f` with each entry's location and subtree index, shard by shard under its lock. `f`
+    /// must be quick and must not call into this index.
+    pub fn for_each(&self, f: &mut dyn FnMut(Location, u16)) {
+        for shard in 0..SHARDS {
+            ShardGuard::new(self, shard).for_each(&mut *f);
+        }
+    }
+
+    fn count_subtree(&self, buckets: usize) {
+        self.subtree_bytes.fetch_add(Packed::subtree_bytes(buckets) as u64, Relaxed);
+    }
+}
+
+fn new_headers(arena: &Arena, page_buckets: Option<usize>) -> Result<Vec<Header>> {
+    let bytes = (SHARDS * size_of::<Header>()) as u64;
+    arena.charge(bytes)?;
+    let mut headers = Vec::new();
+    headers.try_reserve_exact(SHARDS).map_err(|_| Error::OutOfMemory {
+        what: "index",
+        bytes,
+        available: u64::MAX,
+    })?;
+    headers
+        .extend((0..SHARDS).map(|shard| {
+            Header::new(page_buckets.unwrap_or_else(|| sizing::frame_buckets(shard)))
+        }));
+    Ok(headers)
+}

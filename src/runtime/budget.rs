@@ -1,7 +1,7 @@
 //! The memory that everything of a runtime shares, and how much a process may have at all.
 //!
-//! The budget is an account, not an allocator: tails and indexes reserve before they map and release
-//! after they unmap. A reservation that doesn't fit fails at once and takes nothing.
+//! The budget is an account, not an allocator: tails and indexes reserve before they map and
+//! release after they unmap. A reservation that doesn't fit fails at once and takes nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -70,8 +70,8 @@ pub fn memory_limit() -> u64 {
     cgroup_limit(&own, Path::new("/sys/fs/cgroup")).map_or(ram, |limit| limit.min(ram))
 }
 
-/// The lowest memory limit on the way from the process's groups up to the mount's root. `own` is the
-/// text of `/proc/self/cgroup`: lines `id:controllers:path`; version 2 has no controllers.
+/// The lowest memory limit on the way from the process's groups up to the mount's root. `own` is
+/// the text of `/proc/self/cgroup`: lines `id:controllers:path`; version 2 has no controllers.
 fn cgroup_limit(own: &str, mount: &Path) -> Option<u64> {
     let mut lowest = None;
     for line in own.lines() {

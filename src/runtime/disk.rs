@@ -86,6 +86,8 @@ impl Disk {
     /// A handle on a queue whose thread runs. The registry's lock must be held.
     pub(super) fn attach(queue: Arc<Queue>) -> Self {
         queue.state.lock().handles += 1;
+        // A drop of the handle before may be waiting for the thread's end.
+        queue.changed.notify_all();
         Self { queue }
     }
 

@@ -11,6 +11,8 @@ mod budget;
 mod disk;
 mod registry;
 mod stats;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;

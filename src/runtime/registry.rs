@@ -56,3 +56,15 @@ pub(super) fn remove_if(dir: &Path, queue: &Arc<Queue>, unused: impl FnOnce() ->
     }
     true
 }
+
+/// True while `dir` has a writer thread.
+#[cfg(test)]
+pub(super) fn is_known(dir: &Path) -> bool {
+    DISKS.lock().contains_key(dir)
+}
+
+/// True while somebody holds the disk of `dir`.
+#[cfg(test)]
+pub(super) fn handle_is_alive(dir: &Path) -> bool {
+    DISKS.lock().get(dir).is_some_and(|entry| entry.disk.strong_count() > 0)
+}

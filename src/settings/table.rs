@@ -117,7 +117,7 @@ pub static IO_URING: SettingSpec = SettingSpec {
     scope: Scope::Runtime,
     kind: Kind::Word(AUTO),
     default: Value::Word("auto"),
-    doc: "Read batches through io_uring where the kernel lets us; one read after another otherwise.",
+    doc: "Read batches through io_uring where the kernel has it; one after another otherwise.",
 };
 
 /// Reads in flight per batch.
@@ -135,7 +135,7 @@ pub static O_TMPFILE: SettingSpec = SettingSpec {
     scope: Scope::Runtime,
     kind: Kind::Word(AUTO),
     default: Value::Word("auto"),
-    doc: "Make unlinked files with O_TMPFILE where the file system can; create and unlink otherwise.",
+    doc: "Make unlinked files with O_TMPFILE where possible; create and unlink otherwise.",
 };
 
 /// Huge pages.

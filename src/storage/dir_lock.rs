@@ -1,9 +1,9 @@
 //! One owner per directory.
 //!
-//! The owner holds an exclusive `flock` on the file `LOCK` in the directory for as long as it lives;
-//! the file's text says who that is. The kernel drops the lock with the process, however it dies, so
-//! a lock that can be taken has no living owner, and a text found then is that of a dead one. A
-//! second owner in the same process is refused too: each opens the file for itself.
+//! The owner holds an exclusive `flock` on the file `LOCK` in the directory for as long as it
+//! lives; the file's text says who that is. The kernel drops the lock with the process, however it
+//! dies, so a lock that can be taken has no living owner, and a text found then is that of a dead
+//! one. A second owner in the same process is refused too: each opens the file for itself.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -70,7 +70,11 @@ impl DirLock {
                 continue;
             }
             let previous_owner = read_text(&file);
-            write_text(&file, purpose).map_err(|error| Error::io("write", &path, None, error))?;
+            if let Err(error) = write_text(&file, purpose) {
+                // Still locked, so it is ours to remove.
+                let _ = std::fs::remove_file(&path);
+                return Err(unusable(dir, "takes no lock file; free some space", error));
+            }
             return Ok(Self { path, previous_owner, _file: file });
         }
     }
@@ -84,8 +88,8 @@ impl DirLock {
 
 impl Drop for DirLock {
     fn drop(&mut self) {
-        // Removed while the lock is still held, so that nobody else's file can be meant. A directory
-        // that is gone takes its lock file along.
+        // Removed while the lock is still held, so that nobody else's file can be meant. A
+        // directory that is gone takes its lock file along.
         let _ = std::fs::remove_file(&self.path);
     }
 }

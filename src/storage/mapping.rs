@@ -165,8 +165,8 @@ impl Mapping {
     /// The mapping as `len / 8` atomic words.
     #[must_use]
     pub const fn words(&self) -> &[AtomicU64] {
-        // SAFETY: the mapping is page-aligned, zeroed or written memory of at least `len` bytes, and
-        // lives as long as `self`; every bit pattern is a valid AtomicU64.
+        // SAFETY: the mapping is page-aligned, initialized memory of at least `len` bytes and lives
+        // as long as `self`; every bit pattern is a valid AtomicU64.
         unsafe { std::slice::from_raw_parts(self.address.as_ptr().cast(), self.len / 8) }
     }
 
@@ -376,7 +376,7 @@ mod tests {
                 assert_eq!(mapping.as_ptr() as usize % HUGE_PAGE_BYTES, 0);
             }
             assert!(mapping.populate(0..usize::MAX));
-            assert!(mapping.populate(100..50) && mapping.populate(usize::MAX..usize::MAX));
+            assert!(mapping.populate(100..100) && mapping.populate(usize::MAX..usize::MAX));
         }
     }
 
@@ -460,6 +460,7 @@ mod tests {
                 let error = Mapping::anonymous(bytes, huge_pages).unwrap_err();
                 let refused = matches!(error, Error::OutOfMemory { available: u64::MAX, .. });
                 assert!(refused, "{error}");
+                assert!(error.to_string().ends_with("the system refused them; lower the sizes"));
             }
         }
         let missing = Path::new("/no/such/directory");

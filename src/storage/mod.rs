@@ -20,6 +20,7 @@
 
 mod aligned_buf;
 mod dir_lock;
+pub mod fault;
 pub mod mapping;
 mod real;
 mod ring;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 
 pub use aligned_buf::AlignedBuf;
 pub use dir_lock::{DirLock, check_directory};
+pub use fault::FaultStorage;
 pub use mapping::{HugePages, Mapping, MappingOptions};
 pub use real::RealStorage;
 

@@ -1,16 +1,17 @@
 //! The three wire formats of a subtree.
 //!
 //! ```text
-//! plain       root 32 | fees u64 | size u64 | n u64 | n x (hash 32, fee u64, size u64) | c u64 | c x hash 32
+//! plain       root 32 | fees u64 | size u64 | n u64 | n x (hash 32, fee u64, size u64)
+//!             | c u64 | c x hash 32
 //! with magic  "S-1.0" and three blanks, then plain
 //! hash list   n x hash 32: no header, no count, no fees and sizes
 //! ```
 //!
-//! Integers are little-endian. `fees` and `size` are the sums over the nodes; the `c` hashes at the end are
-//! those of conflicting transactions. Nodes start at offset 56 or 64, aligned to 8 either way, so that a
-//! mapped file needs no copy. Everything is checked against the bytes present before it is believed: a
-//! [`SubtreeView`] exists only over bytes whose sizes agree to the last one. Content is another matter, see
-//! [`Verify`](super::Verify).
+//! Integers are little-endian. `fees` and `size` are the sums over the nodes; the `c` hashes at the
+//! end are those of conflicting transactions. Nodes start at offset 56 or 64, aligned to 8 either
+//! way, so that a mapped file needs no copy. Everything is checked against the bytes present before
+//! it is believed: a [`SubtreeView`] exists only over bytes whose sizes agree to the last one.
+//! Content is another matter, see [`Verify`](super::Verify).
 
 use std::io::Write;
 use std::path::Path;
@@ -40,7 +41,8 @@ pub enum SubtreeFormat {
     HashList = 2,
 }
 
-/// What a subtree's bytes say about themselves. Counts and offsets are checked; root and sums are not.
+/// What a subtree's bytes say about themselves. Counts and offsets are checked; root and sums are
+/// not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SubtreeHeader {
     /// The format it was read in.
@@ -186,7 +188,8 @@ impl<'a> SubtreeView<'a> {
         })
     }
 
-    /// The nodes in place, if the bytes are aligned to 8, as those of a mapped file are. None for a hash list.
+    /// The nodes in place, if the bytes are aligned to 8, as those of a mapped file are. None for a
+    /// hash list.
     #[must_use]
     pub fn nodes_in_place(&self) -> Option<&'a [Node]> {
         match self.leaves {
@@ -236,8 +239,9 @@ impl<'a> SubtreeParts<'a> {
 ///
 /// # Errors
 ///
-/// [`Error::Format`] (`ZeroNodes`) without nodes, [`Error::InvalidArgument`] for conflicting hashes in a hash
-/// list, which has no place for them, [`Error::Io`] or [`Error::DiskFull`] from the writer.
+/// [`Error::Format`] (`ZeroNodes`) without nodes, [`Error::InvalidArgument`] for conflicting hashes
+/// in a hash list, which has no place for them, [`Error::Io`] or [`Error::DiskFull`] from the
+/// writer.
 pub fn write_subtree<W: Write + ?Sized>(
     writer: &mut W,
     format: SubtreeFormat,

@@ -1,7 +1,8 @@
 //! Finding equal hashes in bounded memory and time, whoever chose the hashes.
 //!
-//! Leaves are sorted by their first eight bytes, then by the rest: n log n comparisons at worst for every
-//! input, where a hash table keyed by the (chosen) hashes could be made quadratic. 16 bytes per leaf.
+//! Leaves are sorted by their first eight bytes, then by the rest: n log n comparisons at worst for
+//! every input, where a hash table keyed by the (chosen) hashes could be made quadratic. 16 bytes
+//! per leaf.
 
 use std::cmp::Ordering;
 
@@ -27,15 +28,16 @@ impl<'a, L: Leaves + ?Sized> SortedLeaves<'a, L> {
             .map_err(|_| Error::InvalidArgument("more than 2^32 leaves in one subtree".into()))?;
         let mut order = reserved_vec("sorted leaves", count as usize)?;
         order.extend((0..count).map(|number| (prefix(leaves.leaf(number as usize)), number)));
-        let compare = |a: &(u64, u32), b: &(u64, u32)| {
-            a.0.cmp(&b.0)
-                .then_with(|| leaves.leaf(a.1 as usize).cmp(leaves.leaf(b.1 as usize)))
-                .then(a.1.cmp(&b.1))
-        };
         if order.len() >= PARALLEL_LEAVES {
-            order.par_sort_unstable_by(compare);
+            order.par_sort_unstable();
         } else {
-            order.sort_unstable_by(compare);
+            order.sort_unstable();
+        }
+        // Equal prefixes are rare unless somebody made them; only those look at the whole hashes.
+        for run in order.chunk_by_mut(|a, b| a.0 == b.0).filter(|run| run.len() > 1) {
+            run.sort_unstable_by(|a, b| {
+                leaves.leaf(a.1 as usize).cmp(leaves.leaf(b.1 as usize)).then(a.1.cmp(&b.1))
+            });
         }
         Ok(Self { leaves, order })
     }

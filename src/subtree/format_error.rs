@@ -1,6 +1,7 @@
 //! What can be wrong with the bytes of a subtree, a subtreeMeta or an inpoints value.
 
-/// The rule that was broken. The numbers are part of the C ABI (`blocktier_error_t.detail`) and never reused.
+/// The rule that was broken. The numbers are part of the C ABI (`blocktier_error_t.detail`) and
+/// never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
 #[non_exhaustive]
@@ -59,8 +60,9 @@ impl FormatError {
     }
 }
 
-/// Refuses a count of units of `unit` bytes that the `available` bytes cannot hold, before anything is
-/// allocated from it. A count that no sane input could hold (more than 4 GiB) is told from a short input.
+/// Refuses a count of units of `unit` bytes that the `available` bytes cannot hold, before anything
+/// is allocated from it. A count that no sane input could hold (more than 4 GiB) is told from a
+/// short input.
 pub(crate) fn check_count(
     what: &str,
     count: u64,

@@ -4,9 +4,9 @@
 //! p u32 | p x parent hash 32 | p x (k u32 | k x vout u32)
 //! ```
 //!
-//! Little-endian. Parents stand in the order of their first appearance among the inputs, the outputs of a
-//! parent in input order. A coinbase spends nothing: p = 0. Decoding borrows the bytes and allocates nothing;
-//! every count is checked against the bytes that follow it.
+//! Little-endian. Parents stand in the order of their first appearance among the inputs, the
+//! outputs of a parent in input order. A coinbase spends nothing: p = 0. Decoding borrows the bytes
+//! and allocates nothing; every count is checked against the bytes that follow it.
 
 use super::codec::{Fields, trailing_bytes};
 use super::format_error::{FormatError, check_count};
@@ -141,12 +141,13 @@ impl Iterator for Outpoints<'_> {
     }
 }
 
-/// Appends the encoding of `inputs`, in input order, to `out`. Up to 16 inputs allocate nothing beyond `out`;
-/// any number takes n log n comparisons at worst, whoever chose the parents.
+/// Appends the encoding of `inputs`, in input order, to `out`. Up to 16 inputs allocate nothing
+/// beyond `out`; any number takes n log n comparisons at worst, whoever chose the parents.
 ///
 /// # Errors
 ///
-/// [`Error::InvalidArgument`] for 2^32 inputs or more, [`Error::OutOfMemory`]. `out` is unchanged then.
+/// [`Error::InvalidArgument`] for 2^32 inputs or more, [`Error::OutOfMemory`]. `out` is unchanged
+/// then.
 pub fn encode(inputs: &[Outpoint], out: &mut Vec<u8>) -> Result<()> {
     if u32::try_from(inputs.len()).is_err() {
         return Err(Error::InvalidArgument("a transaction with 2^32 inputs".into()));

@@ -1,10 +1,11 @@
-//! A Merkle tree with all its levels kept: a proof reads one hash per level, and a changed leaf recomputes
-//! only its path.
+//! A Merkle tree with all its levels kept: a proof reads one hash per level, and a changed leaf
+//! recomputes only its path.
 //!
-//! One array, level after level, leaves first, root last: 64 bytes per leaf in all. By Bitcoin's rule an odd
-//! last hash of a level is paired with itself; it is not stored twice.
+//! One array, level after level, leaves first, root last: 64 bytes per leaf in all. By Bitcoin's
+//! rule an odd last hash of a level is paired with itself; it is not stored twice.
 //!
-//! Threads: shared reads or one writer, by the rules of borrowing. Building spreads over rayon's pool.
+//! Threads: shared reads or one writer, by the rules of borrowing. Building spreads over rayon's
+//! pool.
 
 use std::path::Path;
 
@@ -121,8 +122,8 @@ impl MerkleLevels {
         &self.hashes[..self.leaves]
     }
 
-    /// The siblings on the way from leaf `index` to the root, lowest first. The odd last hash of a level is
-    /// its own sibling.
+    /// The siblings on the way from leaf `index` to the root, lowest first. The odd last hash of a
+    /// level is its own sibling.
     ///
     /// # Errors
     ///

@@ -1,8 +1,9 @@
 //! Merkle roots by Bitcoin's rule: an odd last hash of any level is paired with itself.
 //!
-//! A root without kept levels is computed in blocks of 512 leaves that stay in the first-level cache; the
-//! roots of the blocks are the leaves of the next round. A short last block is lifted to the height of the
-//! others, which is the same as pairing its hash with itself on each missing level.
+//! A root without kept levels is computed in blocks of 512 leaves that stay in the first-level
+//! cache; the roots of the blocks are the leaves of the next round. A short last block is lifted to
+//! the height of the others, which is the same as pairing its hash with itself on each missing
+//! level.
 //!
 //! Memory: one hash per 512 leaves. Threads: large inputs are spread over rayon's global pool.
 
@@ -24,7 +25,8 @@ const PARALLEL_BLOCKS: usize = 8;
 /// The tallest tree a height may name; leaf counts are 64-bit.
 pub const MAX_HEIGHT: u32 = 63;
 
-/// The height of a tree of `leaves` leaves: levels between leaf and root, 0 for one leaf (and for none).
+/// The height of a tree of `leaves` leaves: levels between leaf and root, 0 for one leaf (and for
+/// none).
 #[must_use]
 pub fn height_of(leaves: u64) -> u32 {
     leaves.saturating_sub(1).checked_ilog2().map_or(0, |log| log + 1)
@@ -76,7 +78,8 @@ pub fn root_of_nodes(nodes: &[Node]) -> Result<Hash> {
     root(nodes)
 }
 
-/// The root of `leaves` with leaf 0 (the coinbase placeholder) replaced by the coinbase transaction's id.
+/// The root of `leaves` with leaf 0 (the coinbase placeholder) replaced by the coinbase
+/// transaction's id.
 ///
 /// # Errors
 ///
@@ -89,8 +92,8 @@ pub fn root_with_coinbase<L: Leaves + ?Sized>(leaves: &L, coinbase: &Hash) -> Re
 ///
 /// # Errors
 ///
-/// [`Error::InvalidArgument`] without leaves, or if the tree is taller than `height`, or `height` is above
-/// [`MAX_HEIGHT`].
+/// [`Error::InvalidArgument`] without leaves, or if the tree is taller than `height`, or `height`
+/// is above [`MAX_HEIGHT`].
 pub fn root_padded(root: &Hash, leaves: u64, height: u32) -> Result<Hash> {
     let own = height_of(leaves);
     if leaves == 0 || own > height || height > MAX_HEIGHT {
@@ -101,10 +104,12 @@ pub fn root_padded(root: &Hash, leaves: u64, height: u32) -> Result<Hash> {
     Ok((own..height).fold(*root, |root, _| sha256d_pair(&root, &root)))
 }
 
-/// The Merkle root of a block from the roots of its subtrees. All but the last have `2^height` leaves, the
-/// last has `last_leaves`; the first root is that with the coinbase transaction's id in place.
+/// The Merkle root of a block from the roots of its subtrees. All but the last have `2^height`
+/// leaves, the last has `last_leaves`; the first root is that with the coinbase transaction's id in
+/// place.
 ///
-/// A single subtree's root is the block's; of several, a shorter last one is lifted to `height` first.
+/// A single subtree's root is the block's; of several, a shorter last one is lifted to `height`
+/// first.
 ///
 /// # Errors
 ///

@@ -4,8 +4,8 @@
 //! root 32 | n u32 | n x inpoints (see the module inpoints)
 //! ```
 //!
-//! The root is that of the subtree it belongs to; nothing in the file can confirm it. A coinbase (or its
-//! placeholder) has empty inpoints.
+//! The root is that of the subtree it belongs to; nothing in the file can confirm it. A coinbase
+//! (or its placeholder) has empty inpoints.
 
 use std::io::Write;
 
@@ -43,8 +43,8 @@ impl<'a> SubtreeMeta<'a> {
     ///
     /// # Errors
     ///
-    /// [`FormatError`]: `Truncated`, `CountTooLarge`, `TrailingBytes`, `ZeroNodes`; those within an entry name
-    /// the entry.
+    /// [`FormatError`]: `Truncated`, `CountTooLarge`, `TrailingBytes`, `ZeroNodes`; those within an
+    /// entry name the entry.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, FormatError> {
         let mut fields = Fields { bytes, offset: 0 };
         let root = fields.array("root")?;
@@ -93,11 +93,13 @@ impl<'a> SubtreeMeta<'a> {
         MetaEntries { rest: self.entries, left: self.count }
     }
 
-    /// Checks that this belongs to the subtree with that header: same root, as many entries as nodes.
+    /// Checks that this belongs to the subtree with that header: same root, as many entries as
+    /// nodes.
     ///
     /// # Errors
     ///
-    /// [`FormatError`]: `RootMismatch`, `Truncated` or `TrailingBytes` for too few or too many entries.
+    /// [`FormatError`]: `RootMismatch`, `Truncated` or `TrailingBytes` for too few or too many
+    /// entries.
     pub fn check_belongs_to(&self, subtree: &SubtreeHeader) -> Result<(), FormatError> {
         if let Some(root) = subtree.root
             && root != *self.root
@@ -141,14 +143,15 @@ impl<'a> Iterator for MetaEntries<'a> {
 
 impl ExactSizeIterator for MetaEntries<'_> {}
 
-/// Writes a subtreeMeta of `count` encoded `entries` and returns the number of bytes written. Each entry is
-/// decoded first: what is written can be read. Writes are small; give it a buffered writer.
+/// Writes a subtreeMeta of `count` encoded `entries` and returns the number of bytes written. Each
+/// entry is decoded first: what is written can be read. Writes are small; give it a buffered
+/// writer.
 ///
 /// # Errors
 ///
-/// [`Error::Format`] for an entry that is not exactly one transaction's inpoints; [`Error::InvalidArgument`] if
-/// `count` is 0, above 2^32 - 1 or not the number of entries; [`Error::Io`] or [`Error::DiskFull`] from the
-/// writer. Something may have been written then.
+/// [`Error::Format`] for an entry that is not exactly one transaction's inpoints;
+/// [`Error::InvalidArgument`] if `count` is 0, above 2^32 - 1 or not the number of entries;
+/// [`Error::Io`] or [`Error::DiskFull`] from the writer. Something may have been written then.
 pub fn write_meta<'a, W: Write + ?Sized>(
     writer: &mut W,
     root: &Hash,

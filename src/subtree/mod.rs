@@ -1,7 +1,7 @@
 //! Subtrees: nodes, wire formats, Merkle levels, roots and proofs.
 //!
 //! ```text
-//! node, node_array    the 48-byte node; arrays of fixed capacity on the heap or in an unlinked file
+//! node, node_array    the 48-byte node; arrays of fixed capacity, on the heap or in a file
 //! codec               the three wire formats: sizes checked in place, writing
 //! reader              the same formats from a stream, straight into an array
 //! verify              root, sums and rules of content, each failure with its index

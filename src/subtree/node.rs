@@ -1,8 +1,9 @@
 //! The 48-byte node of a subtree: a transaction's hash, fee and size.
 //!
-//! In memory a node is what it is in a file: hash, then two little-endian integers, no padding. So an
-//! array of nodes is written, read and mapped without a conversion; the crate builds for little-endian
-//! processors only. `NodeBytes` is the same with alignment 1, for nodes that lie anywhere in a buffer.
+//! In memory a node is what it is in a file: hash, then two little-endian integers, no padding. So
+//! an array of nodes is written, read and mapped without a conversion; the crate builds for
+//! little-endian processors only. `NodeBytes` is the same with alignment 1, for nodes that lie
+//! anywhere in a buffer.
 #![expect(unsafe_code, reason = "an array of nodes and its bytes are two views of one memory")]
 
 use crate::types::Hash;
@@ -54,25 +55,25 @@ impl Node {
     /// The bytes of `nodes`, to be overwritten. Any bytes are valid nodes.
     #[must_use]
     pub fn as_bytes_mut(nodes: &mut [Self]) -> &mut [NodeBytes] {
-        // SAFETY: as in as_bytes; every bit pattern is a valid Node; the result borrows `nodes` uniquely.
+        // SAFETY: as in as_bytes; every bit pattern is a valid Node; the result borrows `nodes`
+        // uniquely.
         unsafe { std::slice::from_raw_parts_mut(nodes.as_mut_ptr().cast(), nodes.len()) }
     }
 
-    /// The nodes in `bytes`, if these are aligned to 8 (as in a mapped file, where nodes start at offset
-    /// 56 or 64).
+    /// The nodes in `bytes`, if these are aligned to 8 (as in a mapped file, where nodes start at
+    /// offset 56 or 64).
     #[must_use]
     pub fn from_aligned_bytes(bytes: &[NodeBytes]) -> Option<&[Self]> {
         let start = bytes.as_ptr().cast::<Self>();
-        // SAFETY: alignment is checked; the length in bytes is the same; every bit pattern is a valid Node;
-        // the result borrows `bytes`.
+        // SAFETY: alignment is checked; the length in bytes is the same; every bit pattern is a
+        // valid Node; the result borrows `bytes`.
         start.is_aligned().then(|| unsafe { std::slice::from_raw_parts(start, bytes.len()) })
     }
 }
 
 /// The hash in a node's bytes.
 pub(super) fn hash_of(bytes: &NodeBytes) -> &Hash {
-    let Some(hash) = bytes.first_chunk() else { unreachable!("48 bytes begin with 32") };
-    hash
+    &bytes.as_chunks().0[0]
 }
 
 /// The fee in a node's bytes, in satoshis.

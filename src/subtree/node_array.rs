@@ -1,11 +1,11 @@
 //! Arrays of nodes outside the garbage-collected heap.
 //!
-//! An array has a fixed capacity and never moves, so that the other side of the border can fill it in place.
-//! Its memory is zeroed heap memory, anonymous pages, or an unlinked file whose space was reserved before it
-//! was mapped: a full disk is an error here and never a signal at a later store.
+//! An array has a fixed capacity and never moves, so that the other side of the border can fill it
+//! in place. Its memory is zeroed heap memory, anonymous pages, or an unlinked file whose space was
+//! reserved before it was mapped: a full disk is an error here and never a signal at a later store.
 //!
-//! Threads: shared reads or one writer, by the rules of borrowing. Whoever writes through the raw pointer
-//! keeps those rules by itself.
+//! Threads: shared reads or one writer, by the rules of borrowing. Whoever writes through the raw
+//! pointer keeps those rules by itself.
 
 use std::path::Path;
 
@@ -56,14 +56,14 @@ impl NodeArray {
     ///
     /// # Errors
     ///
-    /// [`Error::DiskFull`] with the bytes needed, [`Error::Unsupported`] on file systems that cannot promise
-    /// reserved space, [`Error::Io`], and as [`heap`](Self::heap).
+    /// [`Error::DiskFull`] with the bytes needed, [`Error::Unsupported`] on file systems that
+    /// cannot promise reserved space, [`Error::Io`], and as [`heap`](Self::heap).
     pub fn mapped(dir: &Path, capacity: usize, options: &MappingOptions) -> Result<Self> {
         PlainArray::in_file(WHAT, dir, capacity, options).map(Self::over)
     }
 
-    /// As [`mapped`](Self::mapped); if that fails, an array on the heap together with the reason, which the
-    /// caller reports as a warning.
+    /// As [`mapped`](Self::mapped); if that fails, an array on the heap together with the reason,
+    /// which the caller reports as a warning.
     ///
     /// # Errors
     ///
@@ -112,8 +112,9 @@ impl NodeArray {
         Ok(())
     }
 
-    /// Makes the first `length` nodes of the memory the content, after they were filled in place through
-    /// [`unused_mut`](Self::unused_mut) or the raw pointer. Memory never written holds zero nodes.
+    /// Makes the first `length` nodes of the memory the content, after they were filled in place
+    /// through [`unused_mut`](Self::unused_mut) or the raw pointer. Memory never written holds zero
+    /// nodes.
     ///
     /// # Errors
     ///
@@ -171,8 +172,9 @@ impl NodeArray {
         self.nodes.is_in_file()
     }
 
-    /// Faults the nodes `from..to` in for writing, ahead of the one who fills them. False where there is
-    /// nothing to do it with (heap memory, old kernels): first touches then fault as usual.
+    /// Faults the nodes `from..to` in for writing, ahead of the one who fills them. False where
+    /// there is nothing to do it with (heap memory, old kernels): first touches then fault as
+    /// usual.
     pub fn populate(&self, from: usize, to: usize) -> bool {
         self.nodes.populate(from, to)
     }

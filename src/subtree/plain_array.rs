@@ -1,8 +1,8 @@
-//! A zeroed array of fixed capacity that never moves: on the heap, in anonymous pages, or in an unlinked
-//! file. The memory of node arrays and of kept Merkle levels.
+//! A zeroed array of fixed capacity that never moves: on the heap, in anonymous pages, or in an
+//! unlinked file. The memory of node arrays and of kept Merkle levels.
 //!
-//! Every element is initialised from the start (zero), so a slice over the whole capacity is always valid,
-//! also for the other side of the border, which fills it through a raw pointer.
+//! Every element is initialised from the start (zero), so a slice over the whole capacity is always
+//! valid, also for the other side of the border, which fills it through a raw pointer.
 #![expect(unsafe_code, reason = "slices over memory that is allocated or mapped here")]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};

@@ -1,8 +1,8 @@
 //! Merkle proofs: that a leaf is at a place in a tree of a known size and root.
 //!
-//! A proof carries the leaf, its index and the siblings. What it is checked against, the root and the number
-//! of leaves, must come from the checker's own trusted source: with the number of leaves fixed, an inner node
-//! cannot pass for a leaf and no index beyond the last leaf is accepted.
+//! A proof carries the leaf, its index and the siblings. What it is checked against, the root and
+//! the number of leaves, must come from the checker's own trusted source: with the number of leaves
+//! fixed, an inner node cannot pass for a leaf and no index beyond the last leaf is accepted.
 
 use super::levels::MerkleLevels;
 use super::merkle::{block_root, check_shape, height_of, root_padded};
@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 use crate::hash::sha256d_pair;
 use crate::types::Hash;
 
-/// Hashes `leaf` up through `siblings`; the bits of `index`, lowest first, say on which side it stands.
+/// Hashes `leaf` up through `siblings`; the bits of `index`, lowest first, say on which side it
+/// stands.
 ///
 /// # Errors
 ///
@@ -34,7 +35,8 @@ pub fn fold_proof(leaf: &Hash, index: u64, siblings: &[Hash]) -> Result<Hash> {
 /// How a block is cut into subtrees: the roots, of `2^height` leaves each but the last.
 #[derive(Debug, Clone, Copy)]
 pub struct BlockShape<'a> {
-    /// Root of each subtree, the first with the coinbase transaction's id in place, none of them lifted.
+    /// Root of each subtree, the first with the coinbase transaction's id in place, none of them
+    /// lifted.
     pub roots: &'a [Hash],
     /// Height of every subtree but the last.
     pub height: u32,
@@ -87,13 +89,13 @@ impl MerkleProof {
         Ok(Self { leaf: levels.leaves()[index], index: index as u64, siblings })
     }
 
-    /// The proof of leaf `index` of subtree number `subtree` up to the block's Merkle root: through the
-    /// subtree, the lift of a short last one, and the tree over the roots.
+    /// The proof of leaf `index` of subtree number `subtree` up to the block's Merkle root: through
+    /// the subtree, the lift of a short last one, and the tree over the roots.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidArgument`] for an impossible shape or index, or if `levels` is not the tree whose root
-    /// the block lists (as when the coinbase placeholder was not replaced).
+    /// [`Error::InvalidArgument`] for an impossible shape or index, or if `levels` is not the tree
+    /// whose root the block lists (as when the coinbase placeholder was not replaced).
     pub fn in_block(
         block: &BlockShape<'_>,
         subtree: usize,
@@ -130,8 +132,8 @@ impl MerkleProof {
         fold_proof(&self.leaf, self.index, &self.siblings)
     }
 
-    /// Whether this proves its leaf in a tree of `leaves` leaves with that `root`. Both come from the
-    /// checker's own source, never from whoever made the proof.
+    /// Whether this proves its leaf in a tree of `leaves` leaves with that `root`. Both come from
+    /// the checker's own source, never from whoever made the proof.
     #[must_use]
     pub fn verify(&self, root: &Hash, leaves: u64) -> bool {
         self.index < leaves

@@ -1,9 +1,9 @@
 //! Reading a subtree from a stream, straight into a node array.
 //!
-//! The array is made once the count is known and checked: against the input's length where that is known,
-//! against the caller's limit in any case. It never grows, and no node is copied on the way. Conflicting
-//! hashes go to a vector that grows with the bytes that have arrived. A reader is consumed once: if the
-//! caller's array cannot be had, nothing after the header has been read.
+//! The array is made once the count is known and checked: against the input's length where that is
+//! known, against the caller's limit in any case. It never grows, and no node is copied on the way.
+//! Conflicting hashes go to a vector that grows with the bytes that have arrived. A reader is
+//! consumed once: if the caller's array cannot be had, nothing after the header has been read.
 
 use std::io::{ErrorKind, Read};
 use std::path::Path;
@@ -73,7 +73,8 @@ impl Subtree {
         read_subtree(bytes, format, &ReadLimits::of_length(bytes.len() as u64), NodeArray::heap)
     }
 
-    /// What the input said about itself. Root and sums are unverified, see [`verify`](Self::verify).
+    /// What the input said about itself. Root and sums are unverified, see
+    /// [`verify`](Self::verify).
     #[must_use]
     pub const fn header(&self) -> &SubtreeHeader {
         &self.header
@@ -113,7 +114,8 @@ impl Subtree {
         Ok(root)
     }
 
-    /// What writes this subtree again as it was read. A hash list has no root and sums to write but zeros.
+    /// What writes this subtree again as it was read. A hash list has no root and sums to write but
+    /// zeros.
     #[must_use]
     pub fn parts(&self) -> SubtreeParts<'_> {
         SubtreeParts {
@@ -132,13 +134,13 @@ impl Subtree {
     }
 }
 
-/// Reads one subtree, to the end of `reader`. `make_array` is called once, with the number of nodes, and gives
-/// an empty array with room for them, such as [`NodeArray::heap`].
+/// Reads one subtree, to the end of `reader`. `make_array` is called once, with the number of
+/// nodes, and gives an empty array with room for them, such as [`NodeArray::heap`].
 ///
 /// # Errors
 ///
-/// [`Error::Format`] as [`inspect`](super::inspect), and `CountTooLarge` above the limit; [`Error::Io`] from
-/// the reader; what `make_array` returns; [`Error::OutOfMemory`].
+/// [`Error::Format`] as [`inspect`](super::inspect), and `CountTooLarge` above the limit;
+/// [`Error::Io`] from the reader; what `make_array` returns; [`Error::OutOfMemory`].
 pub fn read_subtree<R: Read>(
     reader: R,
     format: SubtreeFormat,
@@ -265,8 +267,8 @@ impl<R: Read> Input<'_, R> {
         Ok(filled)
     }
 
-    /// A count of units of `unit` bytes, checked against what the input can still hold, or against `most`
-    /// where nobody knows the input's length.
+    /// A count of units of `unit` bytes, checked against what the input can still hold, or against
+    /// `most` where nobody knows the input's length.
     fn count(&self, what: &str, count: u64, unit: u64, most: u64) -> Result<usize, FormatError> {
         if let Some(all) = self.limits.input_bytes {
             check_count(what, count, unit, all.saturating_sub(self.offset))?;
@@ -315,7 +317,8 @@ impl<R: Read> Input<'_, R> {
     }
 }
 
-/// Lengthens `hashes` with zeros. Doubles its memory at most, so that it follows the bytes that arrived.
+/// Lengthens `hashes` with zeros. Doubles its memory at most, so that it follows the bytes that
+/// arrived.
 fn grow(hashes: &mut Vec<Hash>, length: usize) -> Result<()> {
     let more = length - hashes.len();
     hashes.try_reserve(more).map_err(|_| Error::OutOfMemory {

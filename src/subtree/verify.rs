@@ -1,8 +1,9 @@
-//! Checking a subtree's content: root, sums, and the rules that its leaves and conflicting hashes keep.
+//! Checking a subtree's content: root, sums, and the rules that its leaves and conflicting hashes
+//! keep.
 //!
-//! The order is fixed, so that a file with several faults always gives the same first error: root, fee sum,
-//! size sum, placeholder, zero hashes, duplicate leaves, conflicting hashes. Memory: one hash per 512 leaves
-//! for the root, 16 bytes per leaf for duplicates and conflicting hashes.
+//! The order is fixed, so that a file with several faults always gives the same first error: root,
+//! fee sum, size sum, placeholder, zero hashes, duplicate leaves, conflicting hashes. Memory: one
+//! hash per 512 leaves for the root, 16 bytes per leaf for duplicates and conflicting hashes.
 
 use super::codec::SubtreeView;
 use super::duplicates::SortedLeaves;
@@ -19,7 +20,8 @@ use crate::types::{Hash, display_hex};
 pub struct Verify {
     /// Recompute the root and compare it with the stored one (a hash list stores none).
     pub root: bool,
-    /// Recompute the root and compare it with this one: the one a block lists, or a file is named after.
+    /// Recompute the root and compare it with this one: the one a block lists, or a file is named
+    /// after.
     pub expected_root: Option<Hash>,
     /// Recompute the sums of fees and sizes and compare them with the stored ones.
     pub sums: bool,
@@ -63,8 +65,8 @@ impl SubtreeView<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::Format`](crate::Error::Format) with the first rule that is broken, where, and by what;
-    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    /// [`Error::Format`](crate::Error::Format) with the first rule that is broken, where, and by
+    /// what; [`Error::OutOfMemory`](crate::Error::OutOfMemory).
     pub fn verify(&self, options: &Verify) -> Result<Option<Hash>> {
         let mut computed = None;
         if options.root || options.expected_root.is_some() {

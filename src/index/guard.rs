@@ -1,0 +1,222 @@
+//! Changing a shard: everything here happens under its lock.
+
+use super::Index;
+use super::bucket::{Kernel, Operation};
+use super::candidates::Candidates;
+use super::home::Home;
+use super::location::Location;
+use super::packed::Packed;
+use super::page::Entry;
+use super::probe::{Collect, Found};
+use super::shard::{Header, Locked};
+use super::slot::SECONDARY;
+use crate::Result;
+use crate::hash::keyed::KeyHash;
+
+/// The write lock of one shard.
+///
+/// Hold it briefly: others spin for it, and neither I/O nor waiting belongs under it. Reads of other
+/// threads go on; each change ends the validity of what they have read. All calls are for keys of
+/// the shard that was locked.
+pub struct ShardGuard<'a> {
+    pub(super) index: &'a Index,
+    pub(super) shard: usize,
+    pub(super) header: &'a Header,
+    _lock: Locked<'a>,
+}
+
+/// Puts an entry into its page if that has room.
+struct Place<'a> {
+    index: &'a Index,
+    shard: usize,
+    entry: Entry,
+}
+
+impl Operation for Place<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<K: Kernel>(self, k: K) -> bool {
+        let header = &self.index.headers[self.shard];
+        let leaf = self.index.directory.leaf(&self.index.arena, self.shard, self.entry.home);
+        if leaf.page.is_none() || (self.entry.subtree != 0 && leaf.subtree.is_none()) {
+            return false;
+        }
+        self.index.view(header, &leaf).place(k, self.entry, || header.begin_write())
+    }
+}
+
+impl<'a> ShardGuard<'a> {
+    #[inline(always)]
+    pub(super) fn new(index: &'a Index, shard: usize) -> Self {
+        let header = &index.headers[shard];
+        Self { index, shard, header, _lock: header.lock() }
+    }
+
+    #[inline(always)]
+    fn home(&self, h: KeyHash) -> Home {
+        debug_assert_eq!(super::shard_of(h), self.shard, "a key of another shard");
+        self.index.home(h)
+    }
+
+    #[inline(always)]
+    pub(super) fn is_at(&self, version: u64) -> bool {
+        self.header.version_under_lock() == version
+    }
+
+    /// The locations that may hold the key, now and until the guard is dropped.
+    #[must_use]
+    pub fn candidates(&self, h: KeyHash) -> Candidates {
+        let home = self.home(h);
+        self.index.kernel.dispatch(Collect { index: self.index, shard: self.shard, home })
+    }
+
+    /// Adds an entry, whatever else matches the key.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`] when the shard has to grow and cannot; nothing has changed
+    /// then.
+    #[inline]
+    pub fn insert(&mut self, h: KeyHash, location: Location, subtree_index: u16) -> Result<()> {
+        let entry = Entry { home: self.home(h), location, subtree: subtree_index };
+        let place = Place { index: self.index, shard: self.shard, entry };
+        if !self.index.kernel.dispatch(place) {
+            self.insert_with_more_room(entry)?;
+        }
+        self.header.set_entries(self.header.entries() + 1);
+        Ok(())
+    }
+
+    /// Makes what was missing: a page, subtree indexes, room.
+    #[cold]
+    fn insert_with_more_room(&mut self, entry: Entry) -> Result<()> {
+        loop {
+            let leaf = self.index.directory.leaf(&self.index.arena, self.shard, entry.home);
+            if leaf.page.is_none() {
+                self.start(&leaf)?;
+            } else if entry.subtree != 0 && leaf.subtree.is_none() {
+                self.add_subtree(entry.home)?;
+            } else if !self.make_room(&leaf)? {
+                let stash = self.index.stash(self.shard);
+                stash.reserve(1)?;
+                let _section = self.header.begin_write();
+                stash.push(entry);
+                return Ok(());
+            }
+            let place = Place { index: self.index, shard: self.shard, entry };
+            if self.index.kernel.dispatch(place) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Gives a page its array of subtree indexes.
+    fn add_subtree(&mut self, home: Home) -> Result<()> {
+        let arena = &self.index.arena;
+        let leaf = self.index.directory.leaf(arena, self.shard, home);
+        let buckets = leaf.page.units();
+        // A growing page gets the array of its frame at once, unless it is a starter that moves.
+        let buckets = if self.is_starter(&leaf) { buckets } else { self.header.frame_buckets() };
+        let subtree = Packed::new_subtree(arena, buckets)?;
+        self.index.count_subtree(buckets);
+        let _section = self.header.begin_write();
+        self.index.directory.replace(arena, &leaf, leaf.page, subtree);
+        Ok(())
+    }
+
+    /// Points an entry of the key to another location. False when `old` is not there.
+    #[must_use]
+    pub fn replace(&mut self, h: KeyHash, old: Location, new: Location) -> bool {
+        let home = self.home(h);
+        match self.index.find(self.shard, home, old) {
+            Some(Found::Page(leaf, spot)) => {
+                let page = self.index.view(self.header, &leaf);
+                let side = page.word(spot) & SECONDARY;
+                let _section = self.header.begin_write();
+                let word = home.primary_word() | side | new.units();
+                page.buckets[spot.bucket].store(spot.slot, word);
+                true
+            }
+            Some(Found::Stash(i)) => {
+                let stash = self.index.stash(self.shard);
+                let entry = stash.get(i);
+                let _section = self.header.begin_write();
+                entry.map(|entry| stash.set(i, Entry { location: new, ..entry })).is_some()
+            }
+            None => false,
+        }
+    }
+
+    /// Removes an entry of the key. False when `location` is not there.
+    #[must_use]
+    pub fn remove(&mut self, h: KeyHash, location: Location) -> bool {
+        let Some(found) = self.index.find(self.shard, self.home(h), location) else {
+            return false;
+        };
+        {
+            let _section = self.header.begin_write();
+            match found {
+                Found::Page(leaf, spot) => self.index.view(self.header, &leaf).clear(spot),
+                Found::Stash(i) => self.index.stash(self.shard).remove(i),
+            }
+        }
+        self.header.set_entries(self.header.entries() - 1);
+        self.empty_stash();
+        true
+    }
+
+    /// The subtree index of an entry; 0 when none was set, none when `location` is not there.
+    #[must_use]
+    pub fn subtree_index(&self, h: KeyHash, location: Location) -> Option<u16> {
+        let found = self.index.find(self.shard, self.home(h), location)?;
+        self.index.subtree_index_of(self.shard, &found)
+    }
+
+    /// Sets the subtree index of an entry. False when `location` is not there.
+    ///
+    /// # Errors
+    /// [`crate::Error::OutOfMemory`] at the first index other than 0 of a page; nothing has
+    /// changed then.
+    pub fn set_subtree_index(
+        &mut self,
+        h: KeyHash,
+        location: Location,
+        index: u16,
+    ) -> Result<bool> {
+        let home = self.home(h);
+        match self.index.find(self.shard, home, location) {
+            Some(Found::Page(leaf, spot)) => {
+                if index != 0 && leaf.subtree.is_none() {
+                    self.add_subtree(home)?;
+                }
+                let leaf = self.index.directory.leaf(&self.index.arena, self.shard, home);
+                let _section = self.header.begin_write();
+                self.index.view(self.header, &leaf).set_subtree_index(spot, index);
+                Ok(true)
+            }
+            Some(Found::Stash(i)) => {
+                let stash = self.index.stash(self.shard);
+                let entry = stash.get(i);
+                let _section = self.header.begin_write();
+                Ok(entry.map(|entry| stash.set(i, Entry { subtree: index, ..entry })).is_some())
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Calls `f` with each entry's location and subtree index.
+    pub(super) fn for_each(&self, mut f: impl FnMut(Location, u16)) {
+        self.index.directory.for_each_leaf(&self.index.arena, self.shard, |leaf| {
+            let page = self.index.view(self.header, &leaf);
+            for (spot, word) in page.occupied() {
+                if let Some(location) = super::slot::location(word) {
+                    f(location, page.subtree_index(spot).unwrap_or(0));
+                }
+            }
+        });
+        let stash = self.index.stash(self.shard);
+        for entry in (0..stash.len()).filter_map(|i| stash.get(i)) {
+            f(entry.location, entry.subtree);
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! What an index is made with.
+
+use std::sync::Arc;
+
+use crate::memory::MemoryReserve;
+
+/// How buckets are compared.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum ScanKernel {
+    /// The best of this processor.
+    #[default]
+    Auto,
+    /// One 512-bit comparison; [`crate::Error::Unsupported`] where the processor cannot.
+    Avx512,
+    /// Two 256-bit comparisons; [`crate::Error::Unsupported`] where the processor cannot.
+    Avx2,
+    /// Portable code.
+    Scalar,
+}
+
+/// How to make an index. The default grows from nothing, on ordinary pages, without a budget.
+#[derive(Clone, Default)]
+pub struct IndexOptions {
+    /// How many entries are expected; 0 when unknown. From about 0.9 million on the index starts
+    /// at its final size (9.4 bytes an entry), of which the system supplies what is touched.
+    pub expected_entries: u64,
+    /// Asks the system for huge pages where a piece of memory is large enough.
+    pub huge_pages: bool,
+    /// How buckets are compared.
+    pub kernel: ScanKernel,
+    /// The account that all memory is reserved from, before it is mapped; none: no limit.
+    pub reserve: Option<Arc<dyn MemoryReserve>>,
+}
+
+impl std::fmt::Debug for IndexOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IndexOptions")
+            .field("expected_entries", &self.expected_entries)
+            .field("huge_pages", &self.huge_pages)
+            .field("kernel", &self.kernel)
+            .field("reserve", &self.reserve.is_some())
+            .finish()
+    }
+}
