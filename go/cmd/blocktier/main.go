@@ -21,11 +21,11 @@ func run() int {
 	switch {
 	case err == nil:
 		return 0
-	case ctx.Err() != nil:
-		fmt.Fprintln(os.Stderr, "blocktier: interrupted; nothing was left behind")
-		return 130
 	case errors.Is(err, cli.ErrRefused): // the verdict was printed
 		return 1
+	case ctx.Err() != nil:
+		fmt.Fprintln(os.Stderr, "blocktier: interrupted:", err)
+		return 130
 	}
 	fmt.Fprintln(os.Stderr, "blocktier:", err)
 	return 2

@@ -2,9 +2,11 @@
 // its inpoints beside them.
 //
 // Transactions are taken in batches: the batch goes to the map, which refuses what it already has,
-// and what is new is appended to the last subtree. When the block has ended, its merkle root is
-// composed from the subtrees' roots and compared with the header's; only then are files written,
-// with the inpoints read back from the map. A failure of the map or of a mapping fails assembling.
+// and what is new is appended to the last subtree. A subtree that is complete gets its root, the map
+// learns in which subtree its transactions are, and its files are staged, with the inpoints read
+// back from the map. When the block has ended, its merkle root is composed from the subtrees' roots
+// and compared with the header's; only then do the files appear. A failure of the map or of a
+// mapping fails assembling.
 //
 // An [Assembler] is not for concurrent use.
 package assemble
@@ -16,6 +18,7 @@ import (
 	"io"
 	"math/bits"
 	"slices"
+	"time"
 
 	"github.com/btcsuite/btcd/chainhash/v2"
 
@@ -92,6 +95,8 @@ type Result struct {
 	Duplicates uint64    `json:"duplicates"` // skipped
 	Size       uint64    `json:"size"`       // of the legacy block in bytes
 	Subtrees   []Subtree `json:"subtrees"`
+	// Written is the time it took to read inpoints back from the map and stage the files.
+	Written time.Duration `json:"written_ns"`
 }
 
 // Assembler assembles blocks into one map: a transaction of an earlier block is a duplicate too.
@@ -99,7 +104,7 @@ type Assembler struct {
 	options Options
 	batch   batch
 	meta    txmap.RawBatch[Hash]
-	encoder inpointsEncoder
+	encoder Encoder
 	block   *block
 }
 
@@ -120,6 +125,7 @@ func (b *batch) reset() {
 type block struct {
 	source   *Block
 	trees    []*tree.Tree
+	roots    []Hash // of complete subtrees, with the coinbase in its place
 	coinbase legacy.Tx
 	read     uint64 // transactions
 	decided  uint64 // of them, those that went to the map
@@ -158,17 +164,17 @@ func (a *Assembler) Assemble(ctx context.Context, source *Block) (result *Result
 	if err := a.readAll(ctx); err != nil {
 		return nil, err
 	}
+	if err := a.complete(ctx); err != nil {
+		return nil, err
+	}
 	if err := a.options.Map.Err(); err != nil {
 		return nil, fmt.Errorf("transaction map: %w", err)
 	}
 	if err := a.verify(); err != nil {
 		return nil, err
 	}
-	if err := a.assign(); err != nil {
-		return nil, err
-	}
 	if a.options.Out != nil {
-		if err := a.write(ctx); err != nil {
+		if err := a.commit(); err != nil {
 			return nil, err
 		}
 	}
@@ -202,7 +208,7 @@ func (a *Assembler) readAll(ctx context.Context) error {
 		if a.batch.raw.Len() < a.options.Batch {
 			continue
 		}
-		if err := a.decide(); err != nil {
+		if err := a.decide(ctx); err != nil {
 			return err
 		}
 		if err := context.Cause(ctx); err != nil {
@@ -212,7 +218,7 @@ func (a *Assembler) readAll(ctx context.Context) error {
 			a.options.Progress(b.read)
 		}
 	}
-	if err := a.decide(); err != nil {
+	if err := a.decide(ctx); err != nil {
 		return err
 	}
 	if want := b.source.Count; want != 0 && b.read != want {
@@ -249,7 +255,7 @@ func (a *Assembler) take(tx *legacy.Tx) error {
 	}
 	b.result.Inputs += uint64(len(tx.Inputs))
 	b.result.Size += tx.Size
-	a.batch.value = a.encoder.append(a.batch.value[:0], tx.Inputs)
+	a.batch.value = a.encoder.Append(a.batch.value[:0], tx.Inputs)
 	a.batch.raw.Add(tx.ID, a.batch.value, 0)
 	a.batch.fees = append(a.batch.fees, fee)
 	a.batch.sizes = append(a.batch.sizes, tx.Size)
@@ -257,7 +263,7 @@ func (a *Assembler) take(tx *legacy.Tx) error {
 }
 
 // decide hands the batch to the map and appends what is new to the subtrees.
-func (a *Assembler) decide() error {
+func (a *Assembler) decide(ctx context.Context) error {
 	raw := &a.batch.raw
 	if raw.Len() == 0 {
 		return nil
@@ -275,7 +281,7 @@ func (a *Assembler) decide() error {
 		if a.options.Decided != nil {
 			a.options.Decided(a.block.decided, inserted)
 		}
-		if err := a.place(i, inserted); err != nil {
+		if err := a.place(ctx, i, inserted); err != nil {
 			return err
 		}
 		a.block.decided++
@@ -299,7 +305,7 @@ func (b *batch) keepFirst() {
 }
 
 // place appends transaction i of the batch to the last subtree, or refuses it.
-func (a *Assembler) place(i int, inserted bool) error {
+func (a *Assembler) place(ctx context.Context, i int, inserted bool) error {
 	b := a.block
 	id := a.batch.raw.Keys[i]
 	if !inserted {
@@ -309,7 +315,7 @@ func (a *Assembler) place(i int, inserted bool) error {
 		}
 		return b.refuse(id)
 	}
-	t, err := a.open()
+	t, err := a.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -324,11 +330,16 @@ func (a *Assembler) place(i int, inserted bool) error {
 	return nil
 }
 
-// open returns the subtree that takes the next leaf.
-func (a *Assembler) open() (*tree.Tree, error) {
+// open returns the subtree that takes the next leaf; one that is full is completed.
+func (a *Assembler) open(ctx context.Context) (*tree.Tree, error) {
 	b := a.block
-	if n := len(b.trees); n > 0 && !b.trees[n-1].Full() {
-		return b.trees[n-1], nil
+	if n := len(b.trees); n > 0 {
+		if !b.trees[n-1].Full() {
+			return b.trees[n-1], nil
+		}
+		if err := a.complete(ctx); err != nil {
+			return nil, err
+		}
 	}
 	leaves := a.options.Leaves
 	if b.source.Count != 0 { // no more memory than the block needs

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"time"
 
 	"github.com/blocktier/blocktier/go/cmd/blocktier/internal/legacy"
 	"github.com/blocktier/blocktier/go/cmd/blocktier/internal/output"
@@ -12,36 +13,53 @@ import (
 	"github.com/blocktier/blocktier/go/txmap"
 )
 
-// verify computes the roots and compares them with what the block says.
+// complete ends the last subtree: its root, its transactions' subtree indexes, its files.
+func (a *Assembler) complete(ctx context.Context) error {
+	b := a.block
+	i := len(b.trees) - 1
+	if i < 0 {
+		return nil // nothing was read, which is refused later
+	}
+	t := b.trees[i]
+	stored, err := t.Root(nil)
+	if err != nil {
+		return fmt.Errorf("subtree %d: %w", i, err)
+	}
+	root := stored
+	if i == 0 {
+		if root, err = t.Root(&b.coinbase.ID); err != nil {
+			return fmt.Errorf("subtree 0: %w", err)
+		}
+	}
+	b.roots = append(b.roots, root)
+	fees, size := t.Sums()
+	b.result.Subtrees = append(b.result.Subtrees, Subtree{Root: stored, Leaves: len(t.Nodes()),
+		Fees: fees, Size: size, Mapped: t.Mapped()})
+	if want := b.source.Roots; i < len(want) && want[i] != stored {
+		return fmt.Errorf("%w: subtree %d: the transactions give %v, the block says %v", ErrRoot, i,
+			stored, want[i])
+	}
+	if err := a.assign(i); err != nil {
+		return err
+	}
+	if a.options.Out == nil {
+		return nil
+	}
+	started := time.Now()
+	defer func() { b.result.Written += time.Since(started) }()
+	return a.write(ctx, i)
+}
+
+// verify composes the block's root and compares it and the counts with what the block says.
 func (a *Assembler) verify() error {
 	b := a.block
 	r := &b.result
-	roots := make([]Hash, len(b.trees)) // for the block: the coinbase in its place
-	for i, t := range b.trees {
-		stored, err := t.Root(nil)
-		if err != nil {
-			return fmt.Errorf("subtree %d: %w", i, err)
-		}
-		roots[i] = stored
-		if i == 0 {
-			if roots[0], err = t.Root(&b.coinbase.ID); err != nil {
-				return fmt.Errorf("subtree 0: %w", err)
-			}
-		}
-		fees, size := t.Sums()
-		r.Subtrees = append(r.Subtrees, Subtree{Root: stored, Leaves: len(t.Nodes()), Fees: fees,
-			Size: size, Mapped: t.Mapped()})
-		if want := b.source.Roots; i < len(want) && want[i] != stored {
-			return fmt.Errorf("%w: subtree %d: the transactions give %v, the block says %v", ErrRoot,
-				i, stored, want[i])
-		}
-	}
-	if want := b.source.Roots; want != nil && len(want) != len(roots) {
-		return fmt.Errorf("%w: %d subtrees of %d leaves, the block has %d", ErrCount, len(roots),
+	if want := b.source.Roots; want != nil && len(want) != len(b.roots) {
+		return fmt.Errorf("%w: %d subtrees of %d leaves, the block has %d", ErrCount, len(b.roots),
 			a.options.Leaves, len(want))
 	}
 	last := uint64(len(b.trees[len(b.trees)-1].Nodes()))
-	root, err := tree.BlockRoot(roots, bits.Len(uint(a.options.Leaves-1)), last)
+	root, err := tree.BlockRoot(b.roots, bits.Len(uint(a.options.Leaves-1)), last)
 	if err != nil {
 		return fmt.Errorf("block root: %w", err)
 	}
@@ -69,59 +87,56 @@ func (a *Assembler) verify() error {
 // maxChained is how many subtrees a subtree index can tell apart.
 const maxChained = 32_766
 
-// assign tells the map in which subtree every transaction is: 1 for the first.
-func (a *Assembler) assign() error {
+// assign tells the map in which subtree the transactions of subtree i are: i + 1.
+func (a *Assembler) assign(i int) error {
 	b := a.block
-	if len(b.trees) > maxChained {
-		return fmt.Errorf("%w: %d subtrees, at most %d can be told apart", ErrCount, len(b.trees),
-			maxChained)
+	if i >= maxChained {
+		return fmt.Errorf("%w: more than %d subtrees cannot be told apart; take more leaves per "+
+			"subtree", ErrCount, maxChained)
 	}
-	coinbase := []Hash{b.coinbase.ID}
-	n, err := a.options.Map.UpdateSubtreeIndexBatch(coinbase, 1)
-	if err != nil {
-		return fmt.Errorf("transaction map: subtree index of the coinbase: %w", err)
-	}
-	if n != 1 {
-		return fmt.Errorf("transaction map: the coinbase %v is not in it", b.coinbase.ID)
-	}
-	for i, t := range b.trees {
-		nodes := t.Nodes()
-		if i == 0 { // the placeholder is not in the map
-			nodes = nodes[1:]
-		}
-		n, err := txmap.UpdateSubtreeIndexNodes(a.options.Map, nodes, int16(i+1))
+	nodes := b.trees[i].Nodes()
+	if i == 0 { // the placeholder is not in the map, the coinbase is
+		nodes = nodes[1:]
+		n, err := a.options.Map.UpdateSubtreeIndexBatch([]Hash{b.coinbase.ID}, 1)
 		if err != nil {
-			return fmt.Errorf("transaction map: subtree indexes of subtree %d: %w", i, err)
+			return fmt.Errorf("transaction map: subtree index of the coinbase: %w", err)
 		}
-		if n != len(nodes) {
-			return fmt.Errorf("transaction map: %d of the %d transactions of subtree %d are in it",
-				n, len(nodes), i)
+		if n != 1 {
+			return fmt.Errorf("transaction map: the coinbase %v is not in it", b.coinbase.ID)
 		}
+	}
+	n, err := txmap.UpdateSubtreeIndexNodes(a.options.Map, nodes, int16(i+1))
+	if err != nil {
+		return fmt.Errorf("transaction map: subtree indexes of subtree %d: %w", i, err)
+	}
+	if n != len(nodes) {
+		return fmt.Errorf("transaction map: %d of the %d transactions of subtree %d are in it", n,
+			len(nodes), i)
 	}
 	return nil
 }
 
-// write makes the block's files: the subtrees, their inpoints, and last the block that names them.
-func (a *Assembler) write(ctx context.Context) error {
-	b := a.block
-	for i, t := range b.trees {
-		if err := context.Cause(ctx); err != nil {
-			return err
-		}
-		name := b.result.Subtrees[i].Root.String()
-		err := create(a.options.Out, name+".subtree", func(f *output.File) error {
-			return t.Write(f, !a.options.Plain)
-		})
-		if err != nil {
-			return fmt.Errorf("subtree %d: %w", i, err)
-		}
-		err = create(a.options.Out, name+".subtreeMeta", func(f *output.File) error {
-			return a.writeInpoints(ctx, f, i)
-		})
-		if err != nil {
-			return fmt.Errorf("inpoints of subtree %d: %w", i, err)
-		}
+// write stages the files of subtree i.
+func (a *Assembler) write(ctx context.Context, i int) error {
+	name := a.block.result.Subtrees[i].Root.String()
+	err := create(a.options.Out, name+".subtree", func(f *output.File) error {
+		return a.block.trees[i].Write(f, !a.options.Plain)
+	})
+	if err != nil {
+		return fmt.Errorf("subtree %d: %w", i, err)
 	}
+	err = create(a.options.Out, name+".subtreeMeta", func(f *output.File) error {
+		return a.writeInpoints(ctx, f, i)
+	})
+	if err != nil {
+		return fmt.Errorf("inpoints of subtree %d: %w", i, err)
+	}
+	return nil
+}
+
+// commit lets the block's files appear, last the block that names them.
+func (a *Assembler) commit() error {
+	b := a.block
 	if b.source.Header != nil && b.source.CoinbaseRaw != nil {
 		if err := a.writeBlock(); err != nil {
 			return err

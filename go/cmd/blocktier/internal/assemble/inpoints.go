@@ -10,21 +10,21 @@ import (
 // searchMax is up to how many inputs parents are found by comparing with those before.
 const searchMax = 24
 
-// inpointsEncoder writes inputs in their stored form, grouped by parent:
+// Encoder writes inputs in their stored form, grouped by parent:
 //
 //	p u32 | p x parent 32 | p x (k u32 | k x vout u32)
 //
 // parents in the order of their first appearance, outputs in the order of the inputs. It keeps its
 // memory from one transaction to the next. Not for concurrent use.
-type inpointsEncoder struct {
+type Encoder struct {
 	parentOf []uint32 // per input
 	first    []int    // per parent: its first input
 	count    []uint32 // per parent: its inputs
 	places   map[chainhash.Hash]uint32
 }
 
-// append appends the encoding of the inputs to dst.
-func (e *inpointsEncoder) append(dst []byte, inputs []wire.OutPoint) []byte {
+// Append appends the encoding of the inputs to dst.
+func (e *Encoder) Append(dst []byte, inputs []wire.OutPoint) []byte {
 	e.group(inputs)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(e.first)))
 	for _, i := range e.first {
@@ -48,7 +48,7 @@ func (e *inpointsEncoder) append(dst []byte, inputs []wire.OutPoint) []byte {
 	return dst
 }
 
-func (e *inpointsEncoder) group(inputs []wire.OutPoint) {
+func (e *Encoder) group(inputs []wire.OutPoint) {
 	e.parentOf, e.first, e.count = e.parentOf[:0], e.first[:0], e.count[:0]
 	large := len(inputs) > searchMax
 	if large {
@@ -72,7 +72,7 @@ func (e *inpointsEncoder) group(inputs []wire.OutPoint) {
 	}
 }
 
-func (e *inpointsEncoder) find(inputs []wire.OutPoint, i int, large bool) (uint32, bool) {
+func (e *Encoder) find(inputs []wire.OutPoint, i int, large bool) (uint32, bool) {
 	if large {
 		p, known := e.places[inputs[i].Hash]
 		return p, known

@@ -19,7 +19,7 @@ import (
 )
 
 func TestInpointsOfRealBlocks(t *testing.T) {
-	var e inpointsEncoder
+	var e Encoder
 	for _, name := range golden.BlockNames {
 		want := golden.Load[golden.Block](t, "expected/"+name+".json")
 		b, err := legacy.NewBlockReader(bytes.NewReader(golden.Read(t, want.File)))
@@ -34,7 +34,7 @@ func TestInpointsOfRealBlocks(t *testing.T) {
 			} else if err != nil {
 				t.Fatal(err)
 			}
-			all = e.append(all, tx.Inputs)
+			all = e.Append(all, tx.Inputs)
 		}
 		sum := sha256.Sum256(all)
 		if got := hex.EncodeToString(sum[:]); got != want.InpointsDigest {
@@ -47,7 +47,7 @@ func TestInpointsOfTransactionFiles(t *testing.T) {
 	type digest struct {
 		Inpoints string `json:"txinpoints_sha256"`
 	}
-	var e inpointsEncoder
+	var e Encoder
 	for name, raw := range golden.Load[map[string]json.RawMessage](t, "expected/txs.json") {
 		var want digest
 		if err := json.Unmarshal(raw, &want); err != nil {
@@ -58,7 +58,7 @@ func TestInpointsOfTransactionFiles(t *testing.T) {
 		if err := d.Next(&tx); err != nil {
 			t.Fatal(err)
 		}
-		sum := sha256.Sum256(e.append(nil, tx.Inputs))
+		sum := sha256.Sum256(e.Append(nil, tx.Inputs))
 		if got := hex.EncodeToString(sum[:]); got != want.Inpoints {
 			t.Errorf("%s: digest %s, want %s", name, got, want.Inpoints)
 		}
@@ -67,7 +67,7 @@ func TestInpointsOfTransactionFiles(t *testing.T) {
 
 // The encoder against the map's own codec, on both sides of its two ways to find parents.
 func TestInpointsAgainstCodec(t *testing.T) {
-	var e inpointsEncoder
+	var e Encoder
 	var codec txmap.TxInpointsCodec[chainhash.Hash]
 	random := rand.New(rand.NewPCG(5, 6))
 	for n := range 3 * searchMax {
@@ -82,7 +82,7 @@ func TestInpointsAgainstCodec(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := e.append([]byte("before"), inputs); !slices.Equal(got, want) {
+		if got := e.Append([]byte("before"), inputs); !slices.Equal(got, want) {
 			t.Fatalf("%d inputs: %x, want %x", n, got, want)
 		}
 	}

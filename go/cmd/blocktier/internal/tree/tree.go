@@ -24,13 +24,18 @@ var Placeholder = chainhash.Hash(subtree.CoinbasePlaceholder)
 // got the reason.
 var ErrNotMapped = errors.New("the subtree could not be mapped (see the warning before)")
 
+// mappedFrom is the least capacity that is worth a mapped file. A file costs a few system calls and
+// a page, more than the handful of leaves of an almost empty block.
+const mappedFrom = 16
+
 // Maker makes subtrees in one place. It may be used concurrently.
 type Maker struct {
 	runtime   *blocktier.Runtime
 	directory string
 }
 
-// NewMaker makes subtrees in mapped files in directory; on the Go heap where that is empty.
+// NewMaker makes subtrees in mapped files in directory; on the Go heap where that is empty, and for
+// subtrees of fewer than 16 leaves.
 func NewMaker(runtime *blocktier.Runtime, directory string) *Maker {
 	return &Maker{runtime: runtime, directory: directory}
 }
@@ -42,9 +47,12 @@ type Tree struct {
 
 // New makes an empty subtree of up to leaves leaves, a power of two.
 func (m *Maker) New(leaves int) (*Tree, error) {
-	if m.directory == "" {
+	if m.directory == "" || leaves < mappedFrom {
 		st, err := subtree.NewTreeByLeafCount[chainhash.Hash, Node](leaves)
-		return &Tree{st}, err
+		if err != nil {
+			return nil, err
+		}
+		return &Tree{st}, nil
 	}
 	st, err := subtree.NewTreeByLeafCountMmap[chainhash.Hash, Node](m.runtime, leaves, m.directory)
 	if err != nil {
@@ -64,6 +72,7 @@ func (m *Maker) mapped(st *subtree.Subtree[chainhash.Hash, Node]) (*Tree, error)
 // Read reads a subtree file, with or without its magic number, which must end with the subtree.
 // Only its structure is checked.
 func (m *Maker) Read(r io.Reader) (*Tree, error) {
+	onHeap := m.directory == ""
 	options := []subtree.ReadOption{subtree.WithFormat(subtree.Plain)}
 	if f, ok := r.(*os.File); ok {
 		info, err := f.Stat()
@@ -72,6 +81,7 @@ func (m *Maker) Read(r io.Reader) (*Tree, error) {
 		}
 		if info.Mode().IsRegular() {
 			options = append(options, subtree.WithLength(info.Size()))
+			onHeap = onHeap || info.Size() < mappedFrom*subtree.NodeBytes
 		}
 	}
 	head := make([]byte, len(subtree.Magic))
@@ -83,7 +93,7 @@ func (m *Maker) Read(r io.Reader) (*Tree, error) {
 		options = append(options, subtree.WithFormat(subtree.WithMagic))
 	}
 	r = io.MultiReader(bytes.NewReader(head[:n]), r)
-	if m.directory == "" {
+	if onHeap {
 		st, err := subtree.NewSubtreeFromReader[chainhash.Hash, Node](r, options...)
 		if err != nil {
 			return nil, err
@@ -104,7 +114,7 @@ func (t *Tree) Nodes() []Node { return t.subtree.Nodes }
 // Full tells whether no leaf can be added.
 func (t *Tree) Full() bool { return len(t.subtree.Nodes) == cap(t.subtree.Nodes) }
 
-// Add appends a transaction, AddCoinbase the placeholder of the coinbase, which comes first.
+// Add appends a transaction.
 func (t *Tree) Add(id chainhash.Hash, fee, sizeBytes uint64) error {
 	return t.subtree.AddSubtreeNodeWithoutLock(Node{Hash: id, Fee: fee, SizeInBytes: sizeBytes})
 }
