@@ -1,4 +1,5 @@
-//! From full blocks in the tail to the files: which blocks wait, which are with a writer, and what failed.
+//! From full blocks in the tail to the files: which blocks wait, which are with a writer, and what
+//! failed.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
@@ -210,7 +211,8 @@ impl Waiting {
     }
 
     fn submit_while(&self, condition: impl Fn(&Shared) -> bool) {
-        // The queue's lock is held over the hand-over, so that the writes of a segment start in order.
+        // The queue's lock is held over the hand-over, so that the writes of a segment start in
+        // order.
         let mut queue = self.queue.lock();
         while condition(&self.shared) {
             let Some(write) = queue.pop_front() else { return };

@@ -255,7 +255,7 @@ pub static TX_MAP_NAME: SettingSpec = SettingSpec {
     scope: Scope::TxMap,
     kind: Kind::Name,
     default: NO_TEXT,
-    doc: "Name of the map's subdirectory in each directory; a second map of this name is refused. Empty: one of its own.",
+    doc: "Name of the map's subdirectories; a second map of this name is refused. Empty: its own.",
 };
 
 /// Faulting the tail in.
@@ -264,7 +264,7 @@ pub static TX_MAP_PREFAULT: SettingSpec = SettingSpec {
     scope: Scope::TxMap,
     kind: Kind::Word(&["off", "on"]),
     default: Value::Word("off"),
-    doc: "Fault the tail in when the map is opened, so that no write pays for the first touch of its memory.",
+    doc: "Fault the tail in at opening, so that no write pays for the first touch of its memory.",
 };
 
 /// Every setting, in the order of the documentation.
