@@ -327,7 +327,10 @@ impl<K: Key> DiskMap<K> {
                 let lookup =
                     self.lookup_in(&generation, hash, key, want_values, false, &mut scratch);
                 match lookup {
-                    Ok(Some(subtree_index)) => visit(position, scratch.value(), subtree_index)?,
+                    Ok(Some(subtree_index)) => {
+                        let value = if want_values { scratch.value() } else { &[] };
+                        visit(position, value, subtree_index)?;
+                    }
                     Ok(None) => {}
                     Err(Error::WouldBlock(_)) if options.may_read => {
                         let candidates = generation.index.probe(hash);
@@ -377,7 +380,8 @@ impl<K: Key> DiskMap<K> {
             let hash = key.hash(&generation.hasher);
             let found = self.lookup_in(generation, hash, key, want_values, true, &mut scratch)?;
             if let Some(subtree_index) = found {
-                visit(position, scratch.value(), subtree_index)?;
+                let value = if want_values { scratch.value() } else { &[] };
+                visit(position, value, subtree_index)?;
             }
         }
         Ok(())
