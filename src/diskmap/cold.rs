@@ -114,6 +114,7 @@ impl<K: Key> DiskMap<K> {
         let mut reads: Vec<FileRead<'_>> = Vec::with_capacity(runs.len());
         for (run, buffer) in runs.iter().zip(buffers) {
             if let Some(file) = run.segment.file() {
+                run.segment.disk().stats().add_read(run.end - run.start);
                 let request = ReadRequest::new(run.start, &mut *buffer);
                 reads.push(FileRead { file, request });
             }

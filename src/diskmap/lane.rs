@@ -17,6 +17,7 @@ use super::segment::{Place, SEGMENT_HEADER_BYTES, Segment, SegmentFactory, SlotT
 use super::tail::BlockRef;
 use super::writeback::{BlockWrite, Shared, Waiting, align_units};
 use crate::index::Location;
+use crate::runtime::Disk;
 use crate::{Error, Result};
 
 /// What direct I/O needs at most; the real alignment of a file is known only once it exists.
@@ -146,6 +147,10 @@ impl Lane {
 
     pub(crate) const fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    pub(crate) const fn disk(&self) -> &Arc<Disk> {
+        &self.factory.disk
     }
 
     pub(crate) const fn segment_bytes(&self) -> u64 {

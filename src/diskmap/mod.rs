@@ -153,11 +153,14 @@ impl<K: Key> DiskMap<K> {
         let directories = settings
             .dirs
             .iter()
-            .map(|dir| MapDirectory::create(runtime, dir, None, store_id))
+            .map(|dir| MapDirectory::create(runtime, dir, settings.name.as_deref(), store_id))
             .collect::<Result<Vec<_>>>()?;
         let reserve: Arc<dyn MemoryReserve> = Arc::clone(runtime.budget()) as _;
         let process = runtime.settings();
         let tail = Tail::new(layout.buffers, layout.block_bytes, process.huge_pages_choice(), Arc::clone(&reserve))?;
+        if settings.prefault {
+            tail.prefault();
+        }
         let shared = Arc::new(Shared::new(tail, layout.flush_bytes));
         let plan = Plan {
             settings: settings.clone(),

@@ -192,6 +192,7 @@ pub(crate) fn read_window(
     let end = (offset + bytes as u64).next_multiple_of(alignment).min(lane.segment_bytes());
     let mut buffer = AlignedBuf::zeroed((end - start) as usize, alignment as usize)?;
     file.read_exact_at(&mut buffer, start)?;
+    lane.disk().stats().add_read(end - start);
     Ok(Window { buffer, skip: (offset - start) as usize })
 }
 

@@ -114,6 +114,13 @@ impl Tail {
         })
     }
 
+    /// Faults all of the ring in, as far as the kernel helps; without that the first use of each page pays.
+    pub(crate) fn prefault(&self) {
+        if !self.memory.populate(0..self.memory.len()) {
+            tracing::debug!("the kernel does not populate memory ahead; the tail faults in as it is used");
+        }
+    }
+
     pub(crate) const fn block_bytes(&self) -> usize {
         self.block_bytes
     }

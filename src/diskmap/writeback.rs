@@ -125,7 +125,12 @@ impl Shared {
         let file = write.segment.file_for_write()?;
         let bytes = self.tail.committed_bytes(write.buffer, write.range.clone());
         let offset = write.block_offset_bytes + write.range.start as u64;
-        file.write_all_at(bytes, offset)
+        let outcome = file.write_all_at(bytes, offset);
+        match &outcome {
+            Ok(()) => write.segment.disk().stats().add_write(bytes.len() as u64),
+            Err(_) => write.segment.disk().stats().add_write_error(),
+        }
+        outcome
     }
 
     /// The ticket after every write handed over so far.
