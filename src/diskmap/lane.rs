@@ -362,13 +362,14 @@ impl Lane {
     fn open_next(&self, roll: &mut Roll) -> bool {
         let Some(buffer) = self.take_buffer() else { return false };
         self.retire_block(roll);
-        if roll.segment.is_none() || roll.next_block == self.table.blocks_per_segment() {
-            if let Err(error) = self.open_segment(roll) {
-                self.shared.tail.give_back(buffer);
-                self.shared.failure.set(error);
-                self.shared.tail.halt();
-                return false;
-            }
+        let full = roll.next_block == self.table.blocks_per_segment();
+        if (roll.segment.is_none() || full)
+            && let Err(error) = self.open_segment(roll)
+        {
+            self.shared.tail.give_back(buffer);
+            self.shared.failure.set(error);
+            self.shared.tail.halt();
+            return false;
         }
         self.open_block(roll, buffer, 0);
         true
@@ -537,11 +538,11 @@ impl Lane {
         let mut buffer = self.wait_for_buffer(timeout, &mut deadline)?;
         self.retire_block(&mut roll);
         let rest = self.table.blocks_per_segment() - roll.next_block;
-        if roll.segment.is_none() || rest < blocks {
-            if let Err(error) = self.open_segment(&mut roll) {
-                tail.give_back(buffer);
-                return Err(error);
-            }
+        if (roll.segment.is_none() || rest < blocks)
+            && let Err(error) = self.open_segment(&mut roll)
+        {
+            tail.give_back(buffer);
+            return Err(error);
         }
         let segment = roll.segment.clone().ok_or(Error::Closed("segment"))?;
         let header_units = if roll.next_block == 0 { SEGMENT_HEADER_BYTES / UNIT_BYTES } else { 0 };

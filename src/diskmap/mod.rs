@@ -18,6 +18,8 @@
 //! Threads: every method takes `&self` and may run concurrently with every other.
 
 mod batch;
+mod batch_get;
+mod batch_insert;
 mod cold;
 mod confirm;
 mod directory;
@@ -25,6 +27,7 @@ mod generation;
 mod key;
 mod lane;
 mod lookup;
+mod op;
 mod read;
 mod record;
 mod segment;
@@ -44,10 +47,10 @@ pub use key::Key;
 
 use self::directory::MapDirectory;
 use self::generation::Generation;
+use self::op::Options;
 use self::read::Scratch;
 use self::segment::SegmentFactory;
 use self::tail::Tail;
-use self::write::Options;
 use self::writeback::Shared;
 use crate::index::{IndexOptions, ScanKernel};
 use crate::memory::MemoryReserve;
@@ -62,6 +65,8 @@ use crate::{Error, Result};
 pub enum Wait {
     /// It may.
     Allowed,
+    /// For reads of files only; without room it returns [`Error::WouldBlock`].
+    ReadsOnly,
     /// It returns [`Error::WouldBlock`] instead.
     Never,
 }
@@ -211,7 +216,7 @@ impl<K: Key> DiskMap<K> {
         let timeout = Duration::from_millis(self.plan.settings.write_timeout_ms);
         Options {
             timeout: (wait == Wait::Allowed).then_some(timeout),
-            may_read: wait == Wait::Allowed,
+            may_read: wait != Wait::Never,
             want_value,
         }
     }
@@ -232,21 +237,14 @@ impl<K: Key> DiskMap<K> {
         existing: impl FnOnce(&[u8], u16) -> R,
     ) -> Result<Inserted<R>> {
         let generation = self.generation.load();
-        let hash = key.hash(&generation.hasher);
-        let options = self.options(wait, true);
+        let op = self.op(&generation, key, self.options(wait, true));
         let mut scratch = Scratch::default();
         loop {
-            let there = self.insert_in(
-                &generation,
-                hash,
-                key,
-                value,
-                subtree_index,
-                options,
-                &mut scratch,
-            )?;
-            let Some(there) = there else { return Ok(Inserted::New) };
-            if let Some(index) = generation.index.subtree_index(hash, there.location) {
+            let Some(there) = op.insert(value, subtree_index, &mut scratch)? else {
+                return Ok(Inserted::New);
+            };
+            // A record that is replaced just now has no subtree index any more: once more.
+            if let Some(index) = generation.index.subtree_index(op.hash, there.location) {
                 return Ok(Inserted::Present(existing(scratch.value(), index)));
             }
         }
@@ -258,9 +256,8 @@ impl<K: Key> DiskMap<K> {
     /// As for [`DiskMap::set_if_not_exists`].
     pub fn set(&self, key: &K, value: &[u8], subtree_index: u16, wait: Wait) -> Result<bool> {
         let generation = self.generation.load();
-        let hash = key.hash(&generation.hasher);
-        let options = self.options(wait, false);
-        self.set_in(&generation, hash, key, value, subtree_index, options, &mut Scratch::default())
+        let op = self.op(&generation, key, self.options(wait, false));
+        op.set(value, subtree_index, &mut Scratch::default())
     }
 
     /// Removes the key. True if it was there.
@@ -269,9 +266,8 @@ impl<K: Key> DiskMap<K> {
     /// As for [`DiskMap::get`].
     pub fn delete(&self, key: &K, wait: Wait) -> Result<bool> {
         let generation = self.generation.load();
-        let hash = key.hash(&generation.hasher);
-        let options = self.options(wait, false);
-        self.delete_in(&generation, hash, key, options, &mut Scratch::default())
+        let op = self.op(&generation, key, self.options(wait, false));
+        op.delete(&mut Scratch::default())
     }
 
     /// Sets the subtree index of a key. True if the key was there.
@@ -280,10 +276,8 @@ impl<K: Key> DiskMap<K> {
     /// As for [`DiskMap::get`], and `OutOfMemory` at first use.
     pub fn update_subtree_index(&self, key: &K, subtree_index: u16, wait: Wait) -> Result<bool> {
         let generation = self.generation.load();
-        let hash = key.hash(&generation.hasher);
-        let options = self.options(wait, false);
-        let mut scratch = Scratch::default();
-        self.set_subtree_index_in(&generation, hash, key, subtree_index, options, &mut scratch)
+        let op = self.op(&generation, key, self.options(wait, false));
+        op.set_subtree_index(subtree_index, &mut Scratch::default())
     }
 
     /// Number of keys.

@@ -205,7 +205,8 @@ impl Index {
         let mut guard = self.lock(h);
         if !guard.is_at(known.version()) {
             let current = guard.candidates(h);
-            if !current.same_locations(known) {
+            // Refuted locations must not have changed at all: one can come back for another record.
+            if !known.is_empty() || !current.is_empty() {
                 return Ok(Insert::Changed(current));
             }
         }
