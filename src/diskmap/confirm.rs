@@ -12,9 +12,9 @@ use parking_lot::MutexGuard;
 
 use super::DiskMap;
 use super::key::Key;
+use super::log::record;
 use super::op::Op;
 use super::read::{self, Found, Scratch};
-use super::record;
 use crate::index::{Candidates, Location};
 use crate::{Error, Result};
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::lane::Lane;
-use super::record::{self, HEADER_BYTES, Header, Invalid, Kind, UNIT_BYTES};
-use super::segment::{Place, Segment};
+use super::log::lane::Lane;
+use super::log::record::{self, HEADER_BYTES, Header, Invalid, Kind, UNIT_BYTES};
+use super::log::segment::{Place, Segment};
 use crate::index::Location;
 use crate::storage::{AlignedBuf, StorageFile};
 use crate::{Error, Result};

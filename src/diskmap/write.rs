@@ -2,10 +2,10 @@
 
 use super::confirm::{Match, Races};
 use super::key::Key;
-use super::lane::Reservation;
+use super::log::lane::Reservation;
+use super::log::record;
 use super::op::Op;
 use super::read::Scratch;
-use super::record;
 use crate::index::{Candidates, Insert, Location};
 use crate::{Error, Result};
 
