@@ -89,8 +89,9 @@ impl Pipeline {
         Self { hashes: Vec::with_capacity(items), candidates: Vec::with_capacity(items) }
     }
 
-    /// Probes up to `CHUNK` keys.
-    pub(super) fn probe<K: Key>(&mut self, generation: &Generation, keys: &[K]) {
+    /// Probes up to `CHUNK` keys. The second prefetch is for what comes next: reading both buckets,
+    /// or inserting into one of them.
+    pub(super) fn probe<K: Key>(&mut self, generation: &Generation, keys: &[K], to_insert: bool) {
         self.hashes.clear();
         self.candidates.clear();
         let index = &generation.index;
@@ -101,8 +102,10 @@ impl Pipeline {
                 index.prefetch(hash);
             }
             let behind = step.wrapping_sub(PREFETCH_PRIMARY - PREFETCH_ALTERNATE);
-            if let Some(hash) = self.hashes.get(behind) {
-                index.prefetch_alternate(*hash);
+            match self.hashes.get(behind) {
+                Some(hash) if to_insert => index.prefetch_room(*hash),
+                Some(hash) => index.prefetch_alternate(*hash),
+                None => {}
             }
             if let Some(hash) = self.hashes.get(step.wrapping_sub(PREFETCH_PRIMARY)) {
                 self.candidates.push(index.probe(*hash));
