@@ -58,7 +58,8 @@ func TestWithoutTheLibraryOpenSaysWhatIsMissing(t *testing.T) {
 		t.Skip("this build has the library; the build without cgo runs this test")
 	}
 	_, err := blocktier.Open()
-	if !errors.Is(err, blocktier.ErrUnsupported) || !strings.Contains(err.Error(), "to use the Go heap") {
+	if !errors.Is(err, blocktier.ErrUnsupported) || !strings.Contains(err.Error(),
+		"to use the Go heap") {
 		t.Fatal(err)
 	}
 }
@@ -101,7 +102,8 @@ func TestOpenStatsCloseTwice(t *testing.T) {
 	}
 }
 
-// TestAMapOutlivesItsRuntime: what was made from a runtime keeps what it needs, and its traffic shows per directory.
+// TestAMapOutlivesItsRuntime: what was made from a runtime keeps what it needs, and its traffic
+// shows per directory.
 func TestAMapOutlivesItsRuntime(t *testing.T) {
 	needsLibrary(t)
 	rt, err := blocktier.Open()
@@ -137,7 +139,8 @@ func TestForgottenRuntimeIsFreedAndReported(t *testing.T) {
 	needsLibrary(t)
 	log := new(lockedBuffer)
 	func() {
-		if _, err := blocktier.Open(blocktier.WithLogger(slog.New(slog.NewTextHandler(log, nil)))); err != nil {
+		if _, err := blocktier.Open(blocktier.WithLogger(slog.New(slog.NewTextHandler(log,
+			nil)))); err != nil {
 			t.Fatal(err)
 		}
 	}()
@@ -148,7 +151,8 @@ func TestForgottenRuntimeIsFreedAndReported(t *testing.T) {
 			break
 		}
 	}
-	if live := ffi.LiveHandles(ffi.RuntimeHandle); live != 0 || !strings.Contains(log.String(), "was not closed") {
+	if live := ffi.LiveHandles(ffi.RuntimeHandle); live != 0 || !strings.Contains(log.String(),
+		"was not closed") {
 		t.Fatalf("%d runtimes live after 200 collections, log %q", live, log.String())
 	}
 }

@@ -23,7 +23,8 @@ type record struct {
 	inputs *txmap.TxInpoints[hash]
 }
 
-// records reads a file of transactions with their inputs: txid 32 | u16 n | n x (parent 32, vout u32).
+// records reads a file of transactions with their inputs: txid 32 | u16 n | n x (parent 32, vout
+// u32).
 func records(t *testing.T, parts ...string) []record {
 	t.Helper()
 	b, err := os.ReadFile(dataPath(parts...))
@@ -45,8 +46,8 @@ func records(t *testing.T, parts ...string) []record {
 
 var realBlocks = []string{"block-277647", "block-379389", "block-384188", "block-384189"}
 
-// TestInpointsAndBlockRootsOfRealBlocks: the encoded inputs of all transactions, and the block's root from subtrees of
-// every size.
+// TestInpointsAndBlockRootsOfRealBlocks: the encoded inputs of all transactions, and the block's
+// root from subtrees of every size.
 func TestInpointsAndBlockRootsOfRealBlocks(t *testing.T) {
 	for _, block := range realBlocks {
 		var want struct {
@@ -134,7 +135,8 @@ func composeRoots(t *testing.T, transactions []record, leaves int) (roots []hash
 	return roots, last
 }
 
-// TestMetaFilesAreRewrittenByteForByte reads every real subtreeMeta file and writes it again from decoded inpoints.
+// TestMetaFilesAreRewrittenByteForByte reads every real subtreeMeta file and writes it again from
+// decoded inpoints.
 func TestMetaFilesAreRewrittenByteForByte(t *testing.T) {
 	files, err := filepath.Glob(dataPath("derived", "*.subtreeMeta"))
 	if err != nil || len(files) < 30 {

@@ -1,14 +1,15 @@
-//! Many keys in one call. The index is probed as a pipeline (hash and first prefetch, second prefetch, probe), room in the
-//! log is reserved for many records at once, and records that are only in files are read together.
+//! Many keys in one call. The index is probed as a pipeline (hash and first prefetch, second
+//! prefetch, probe), room in the log is reserved for many records at once, and records that are
+//! only in files are read together.
 
 use super::DiskMap;
+use super::Wait;
 use super::cold::{COLD_ITEMS_MAX, ColdItem};
 use super::generation::Generation;
 use super::key::Key;
 use super::read::Scratch;
 use super::record;
 use super::write::Options;
-use super::Wait;
 use crate::hash::keyed::KeyHash;
 use crate::index::{Candidates, Insert};
 use crate::{Error, Result};
@@ -113,8 +114,9 @@ impl Pipeline {
 }
 
 impl<K: Key> DiskMap<K> {
-    /// Inserts each key that is absent. `states` says for each item whether it was inserted (`Done`) or there
-    /// (`Other`); items that are not `Pending` on entry are left alone, so that a call that ended early can be repeated.
+    /// Inserts each key that is absent. `states` says for each item whether it was inserted
+    /// (`Done`) or there (`Other`); items that are not `Pending` on entry are left alone, so that a
+    /// call that ended early can be repeated.
     ///
     /// # Errors
     /// As for [`DiskMap::set_if_not_exists`]; items decided before it keep their state.
@@ -134,7 +136,8 @@ impl<K: Key> DiskMap<K> {
         for start in (0..batch.keys.len()).step_by(CHUNK) {
             let end = batch.keys.len().min(start + CHUNK);
             pipeline.probe(&generation, &batch.keys[start..end]);
-            let mut chunk = InsertChunk { map: self, generation: &generation, batch, start, options };
+            let mut chunk =
+                InsertChunk { map: self, generation: &generation, batch, start, options };
             let rest = chunk.insert_absent(&pipeline, states, &mut blocked)?;
             chunk.insert_rest(&pipeline, &rest, states, &mut cold, &mut blocked)?;
             if cold.items.len() >= COLD_ITEMS_MAX {
@@ -180,8 +183,8 @@ impl<K: Key> DiskMap<K> {
         Ok(())
     }
 
-    /// Sets each key's value; `Done` where it was new, `Other` where a value was replaced. Otherwise like
-    /// [`DiskMap::set_if_not_exists_batch`].
+    /// Sets each key's value; `Done` where it was new, `Other` where a value was replaced.
+    /// Otherwise like [`DiskMap::set_if_not_exists_batch`].
     ///
     /// # Errors
     /// As for [`DiskMap::set`].
@@ -228,7 +231,8 @@ impl<K: Key> DiskMap<K> {
         })
     }
 
-    /// Sets one subtree index on many keys; `Done` where the key was there, `Other` where it was absent.
+    /// Sets one subtree index on many keys; `Done` where the key was there, `Other` where it was
+    /// absent.
     ///
     /// # Errors
     /// As for [`DiskMap::update_subtree_index`].
@@ -257,7 +261,8 @@ impl<K: Key> DiskMap<K> {
         })
     }
 
-    /// Prefetches ahead and runs `act` on each pending item. An item that would block stays pending, the others go on.
+    /// Prefetches ahead and runs `act` on each pending item. An item that would block stays
+    /// pending, the others go on.
     fn each(
         &self,
         generation: &Generation,
@@ -291,9 +296,9 @@ impl<K: Key> DiskMap<K> {
         blocked.map_or(Ok(()), Err)
     }
 
-    /// Looks up many keys. `visit(position, value and subtree index)` is called once for each key that is found, in no
-    /// particular order; with `want_values` false the value is empty. Returns the positions that would have blocked
-    /// (only with [`Wait::Never`]).
+    /// Looks up many keys. `visit(position, value and subtree index)` is called once for each key
+    /// that is found, in no particular order; with `want_values` false the value is empty. Returns
+    /// the positions that would have blocked (only with [`Wait::Never`]).
     ///
     /// # Errors
     /// As for [`DiskMap::get`], and those of `visit`.
@@ -319,9 +324,13 @@ impl<K: Key> DiskMap<K> {
                 }
                 let (position, hash) = (start + number, pipeline.hashes[number]);
                 let key = &keys[position];
-                let lookup = self.lookup_in(&generation, hash, key, want_values, false, &mut scratch);
+                let lookup =
+                    self.lookup_in(&generation, hash, key, want_values, false, &mut scratch);
                 match lookup {
-                    Ok(Some(subtree_index)) => visit(position, scratch.value(), subtree_index)?,
+                    Ok(Some(subtree_index)) => {
+                        let value = if want_values { scratch.value() } else { &[] };
+                        visit(position, value, subtree_index)?;
+                    }
                     Ok(None) => {}
                     Err(Error::WouldBlock(_)) if options.may_read => {
                         let candidates = generation.index.probe(hash);
@@ -371,7 +380,8 @@ impl<K: Key> DiskMap<K> {
             let hash = key.hash(&generation.hasher);
             let found = self.lookup_in(generation, hash, key, want_values, true, &mut scratch)?;
             if let Some(subtree_index) = found {
-                visit(position, scratch.value(), subtree_index)?;
+                let value = if want_values { scratch.value() } else { &[] };
+                visit(position, value, subtree_index)?;
             }
         }
         Ok(())
@@ -406,7 +416,8 @@ struct InsertChunk<'a, K: Key> {
 }
 
 impl<K: Key> InsertChunk<'_, K> {
-    /// Inserts the keys that have no candidate, lane by lane. Returns those (numbers in the chunk) that need a closer look.
+    /// Inserts the keys that have no candidate, lane by lane. Returns those (numbers in the chunk)
+    /// that need a closer look.
     fn insert_absent(
         &mut self,
         pipeline: &Pipeline,
@@ -508,7 +519,8 @@ impl<K: Key> InsertChunk<'_, K> {
         }
     }
 
-    /// The keys with candidates: their record is compared in the tail, or queued for a read of the file.
+    /// The keys with candidates: their record is compared in the tail, or queued for a read of the
+    /// file.
     fn insert_rest(
         &self,
         pipeline: &Pipeline,

@@ -1,5 +1,5 @@
-//! Reading many records from files at once: sorted by place, neighbours merged into one read, all reads in the queue
-//! together. No lock is held.
+//! Reading many records from files at once: sorted by place, neighbours merged into one read, all
+//! reads in the queue together. No lock is held.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,10 +11,10 @@ use super::key::Key;
 use super::read::{self, GUESS_BYTES};
 use super::record;
 use super::segment::{Place, Segment};
+use crate::Result;
 use crate::hash::keyed::KeyHash;
 use crate::index::{Candidates, Location};
 use crate::storage::{AlignedBuf, FileRead, ReadRequest};
-use crate::Result;
 
 /// Gaps up to this are read along.
 const GAP_BYTES: u64 = 16 << 10;
@@ -48,9 +48,9 @@ struct Run {
 }
 
 impl<K: Key> DiskMap<K> {
-    /// Reads the records of `items` and calls `visit(position, match and value)` for each that is its key's current
-    /// record. The others are to be asked for one by one: there is something to explain (a refuted tag, a race, a value
-    /// over several blocks, an error).
+    /// Reads the records of `items` and calls `visit(position, match and value)` for each that is
+    /// its key's current record. The others are to be asked for one by one: there is something to
+    /// explain (a refuted tag, a race, a value over several blocks, an error).
     pub(crate) fn resolve_cold(
         &self,
         generation: &Generation,
@@ -114,6 +114,7 @@ impl<K: Key> DiskMap<K> {
         let mut reads: Vec<FileRead<'_>> = Vec::with_capacity(runs.len());
         for (run, buffer) in runs.iter().zip(buffers) {
             if let Some(file) = run.segment.file() {
+                run.segment.disk().stats().add_read(run.end - run.start);
                 let request = ReadRequest::new(run.start, &mut *buffer);
                 reads.push(FileRead { file, request });
             }

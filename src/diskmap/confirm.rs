@@ -1,8 +1,9 @@
 //! From matching tags to an answer: every candidate is compared with the full key.
 //!
-//! A confirm in the tail reads RAM. One that needs a file holds no lock; it counts only if the shard's candidates and the
-//! segment are the same afterwards. What keeps losing that race takes `slow_mu`: such confirms then go one at a time. Fast
-//! paths never take it, and each lost race means that another operation on the shard succeeded.
+//! A confirm in the tail reads RAM. One that needs a file holds no lock; it counts only if the
+//! shard's candidates and the segment are the same afterwards. What keeps losing that race takes
+//! `slow_mu`: such confirms then go one at a time. Fast paths never take it, and each lost race
+//! means that another operation on the shard succeeded.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -61,7 +62,8 @@ impl<'a> Races<'a> {
 }
 
 impl<K: Key> DiskMap<K> {
-    /// Compares the candidates with the key. With `may_read` false a record that is only in a file is `WouldBlock`.
+    /// Compares the candidates with the key. With `may_read` false a record that is only in a file
+    /// is `WouldBlock`.
     ///
     /// After a match with `want_value` the value is in `scratch`.
     pub(crate) fn confirm(
@@ -118,7 +120,8 @@ impl<K: Key> DiskMap<K> {
         Ok(Confirmed::Changed)
     }
 
-    /// Probes and confirms until the answer is current: the key's record, or `None` with the candidates that were refuted.
+    /// Probes and confirms until the answer is current: the key's record, or `None` with the
+    /// candidates that were refuted.
     pub(crate) fn find<'a>(
         &'a self,
         generation: &Generation,

@@ -1,4 +1,5 @@
-//! A map's own subdirectory on one disk: locked while the map lives, gone with it, swept if its owner died.
+//! A map's own subdirectory on one disk: locked while the map lives, gone with it, swept if its
+//! owner died.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,8 +24,8 @@ pub(crate) struct MapDirectory {
 }
 
 impl MapDirectory {
-    /// Makes and locks a fresh subdirectory of `parent`, named `name` or else after the store; first sweeps what maps
-    /// of dead processes left there.
+    /// Makes and locks a fresh subdirectory of `parent`, named `name` or else after the store;
+    /// first sweeps what maps of dead processes left there.
     pub(crate) fn create(
         runtime: &Runtime,
         parent: &Path,
@@ -52,12 +53,13 @@ impl MapDirectory {
 
 impl Drop for MapDirectory {
     fn drop(&mut self) {
-        let (storage, path, lock) = (Arc::clone(&self.storage), self.path.clone(), self.lock.take());
+        let (storage, path, lock) =
+            (Arc::clone(&self.storage), self.path.clone(), self.lock.take());
         let (done, wait) = mpsc::channel();
         // Behind the segments' own removals, which were queued before.
         self.disk.submit(Box::new(move || {
             if let Err(error) = remove_contents(storage.as_ref(), &path) {
-                tracing::warn!(%error, "a map's files could not be removed; the next map sweeps them");
+                tracing::warn!(%error, "a map's files are left for the next map to sweep");
             }
             drop(lock);
             let _ = storage.remove_dir(&path);
@@ -77,8 +79,8 @@ fn remove_contents(storage: &dyn Storage, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes the subdirectories of maps whose process is gone. One that is locked has a living owner and stays; one that
-/// cannot be removed is reported and does not keep a new map from opening.
+/// Removes the subdirectories of maps whose process is gone. One that is locked has a living owner
+/// and stays; one that cannot be removed is reported and does not keep a new map from opening.
 fn sweep(runtime: &Runtime, parent: &Path) {
     let storage = runtime.storage().as_ref();
     for path in storage.read_dir(parent).unwrap_or_default() {
@@ -87,7 +89,8 @@ fn sweep(runtime: &Runtime, parent: &Path) {
             continue;
         }
         let Ok(lock) = DirLock::acquire(&path, "sweeping a dead map's files") else { continue };
-        // Without the text of an owner it may be one that is being made just now, between its directory and its lock.
+        // Without the text of an owner it may be one that is being made just now, between its
+        // directory and its lock.
         if lock.previous_owner().is_none() {
             continue;
         }

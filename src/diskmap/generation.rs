@@ -1,4 +1,5 @@
-//! One life of a map's content: an index and the lanes its locations point into. `clear` starts a new one.
+//! One life of a map's content: an index and the lanes its locations point into. `clear` starts a
+//! new one.
 
 use std::sync::Arc;
 

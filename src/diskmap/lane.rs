@@ -1,10 +1,12 @@
 //! A lane: one append-only log of a map on one directory.
 //!
-//! Appending is: `reserve` room in the open block, store the records, publish each in the index, `commit`. Reserving is one
-//! compare-and-swap on `state`. Whoever finds no room takes the roll lock, closes the block and opens the next one.
+//! Appending is: `reserve` room in the open block, store the records, publish each in the index,
+//! `commit`. Reserving is one compare-and-swap on `state`. Whoever finds no room takes the roll
+//! lock, closes the block and opens the next one.
 //!
-//! Lock order: roll, then the tail's free list or the queue of waiting blocks. Shard locks of the index are never held
-//! here. Nobody waits for room with an uncommitted reservation in hand (docs/design.md, L2).
+//! Lock order: roll, then the tail's free list or the queue of waiting blocks. Shard locks of the
+//! index are never held here. Nobody waits for room with an uncommitted reservation in hand
+//! (docs/design.md, L2).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -17,6 +19,7 @@ use super::segment::{Place, SEGMENT_HEADER_BYTES, Segment, SegmentFactory, SlotT
 use super::tail::BlockRef;
 use super::writeback::{BlockWrite, Shared, Waiting, align_units};
 use crate::index::Location;
+use crate::runtime::Disk;
 use crate::{Error, Result};
 
 /// What direct I/O needs at most; the real alignment of a file is known only once it exists.
@@ -38,7 +41,8 @@ const fn state_buffer(state: u64) -> u32 {
     (state >> 33) as u32
 }
 
-/// Room for records, uncommitted. Dropping it without `commit` would hold its block back for ever, so it commits on drop.
+/// Room for records, uncommitted. Dropping it without `commit` would hold its block back for ever,
+/// so it commits on drop.
 #[derive(Debug)]
 pub(crate) struct Reservation<'a> {
     lane: &'a Lane,
@@ -56,8 +60,15 @@ pub(crate) struct Reservation<'a> {
 }
 
 impl Reservation<'_> {
-    /// Stores a record at `unit` (counted from the start of the reservation) and returns its location.
-    pub(crate) fn store(&self, unit: u32, key: &[u8], value: &[u8], scratch: &mut Vec<u8>) -> Result<Location> {
+    /// Stores a record at `unit` (counted from the start of the reservation) and returns its
+    /// location.
+    pub(crate) fn store(
+        &self,
+        unit: u32,
+        key: &[u8],
+        value: &[u8],
+        scratch: &mut Vec<u8>,
+    ) -> Result<Location> {
         let unit_in_block = self.first_unit + unit;
         let unit_in_segment = self.segment_unit + unit_in_block;
         scratch.clear();
@@ -106,7 +117,8 @@ struct Roll {
     next_incarnation: u64,
     /// Slots from here on were never used.
     next_slot: u32,
-    /// When the oldest byte that is not with the writer was reserved, as seen by the clock of the ticker.
+    /// When the oldest byte that is not with the writer was reserved, as seen by the clock of the
+    /// ticker.
     unwritten_since: Option<Instant>,
 }
 
@@ -148,6 +160,10 @@ impl Lane {
         &self.shared
     }
 
+    pub(crate) const fn disk(&self) -> &Arc<Disk> {
+        &self.factory.disk
+    }
+
     pub(crate) const fn segment_bytes(&self) -> u64 {
         self.factory.segment_bytes
     }
@@ -169,9 +185,13 @@ impl Lane {
         (self.shared.tail.block_units() / 2).min((64 << 10) / UNIT_BYTES as u32)
     }
 
-    /// Reserves room for as many of the records (sizes in units, each at most `short_units_max`) as fit together; at least
-    /// one. With `timeout` none it returns `WouldBlock` instead of waiting.
-    pub(crate) fn reserve(&self, units: &[u32], timeout: Option<Duration>) -> Result<Reservation<'_>> {
+    /// Reserves room for as many of the records (sizes in units, each at most `short_units_max`) as
+    /// fit together; at least one. With `timeout` none it returns `WouldBlock` instead of waiting.
+    pub(crate) fn reserve(
+        &self,
+        units: &[u32],
+        timeout: Option<Duration>,
+    ) -> Result<Reservation<'_>> {
         let mut deadline = None;
         loop {
             if let Some(reservation) = self.try_reserve(units) {
@@ -192,7 +212,11 @@ impl Lane {
     }
 
     /// Waits until a buffer may be free. Nothing may be held or reserved by the caller.
-    fn wait_for_space(&self, timeout: Option<Duration>, deadline: &mut Option<Instant>) -> Result<()> {
+    fn wait_for_space(
+        &self,
+        timeout: Option<Duration>,
+        deadline: &mut Option<Instant>,
+    ) -> Result<()> {
         self.shared.failure.check()?;
         let Some(timeout) = timeout else { return Err(Error::WouldBlock("no free block")) };
         let deadline = *deadline.get_or_insert_with(|| Instant::now() + timeout);
@@ -231,7 +255,8 @@ impl Lane {
                 return None;
             }
             let next = state + u64::from(total);
-            match self.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Acquire) {
+            match self.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) => {
                     let buffer = state_buffer(state);
                     return Some(self.reservation(buffer, first_unit, total, count));
@@ -241,7 +266,13 @@ impl Lane {
         }
     }
 
-    fn reservation(&self, buffer: u32, first_unit: u32, units: u32, count: usize) -> Reservation<'_> {
+    fn reservation(
+        &self,
+        buffer: u32,
+        first_unit: u32,
+        units: u32,
+        count: usize,
+    ) -> Reservation<'_> {
         // The buffer can't change hands before the reservation is committed.
         let state = self.shared.tail.state(buffer);
         let base_units = state.base_units.load(Ordering::Relaxed);
@@ -303,7 +334,8 @@ impl Lane {
         tail.store(buffer, unit_in_block as usize * UNIT_BYTES, &header);
     }
 
-    /// Closes the open block, if there is one: no reservation succeeds any more. Returns its buffer and its units.
+    /// Closes the open block, if there is one: no reservation succeeds any more. Returns its buffer
+    /// and its units.
     fn close_block(&self) -> Option<(u32, u32)> {
         let state = self.state.fetch_or(CLOSED, Ordering::AcqRel);
         (state & CLOSED == 0).then(|| (state_buffer(state), state_units(state)))
@@ -325,7 +357,8 @@ impl Lane {
         }
     }
 
-    /// Opens the next block; false if there is no free buffer (then everything that can be written is on its way).
+    /// Opens the next block; false if there is no free buffer (then everything that can be written
+    /// is on its way).
     fn open_next(&self, roll: &mut Roll) -> bool {
         let Some(buffer) = self.take_buffer() else { return false };
         self.retire_block(roll);
@@ -374,7 +407,8 @@ impl Lane {
         Ok(())
     }
 
-    /// Opens a taken buffer as the segment's next block, its first `units` (beside a segment header) already spoken for.
+    /// Opens a taken buffer as the segment's next block, its first `units` (beside a segment
+    /// header) already spoken for.
     fn open_block(&self, roll: &mut Roll, buffer: u32, units: u32) -> BlockRef {
         let tail = &self.shared.tail;
         let (slot, seed, header) = match roll.segment.as_ref() {
@@ -401,8 +435,8 @@ impl Lane {
         reference
     }
 
-    /// Sends what the open block holds to the writer and lets it go on behind, at the next aligned offset. When it returns,
-    /// everything that was committed before the call is on its way.
+    /// Sends what the open block holds to the writer and lets it go on behind, at the next aligned
+    /// offset. When it returns, everything that was committed before the call is on its way.
     ///
     /// `wait` false: gives up (false) if someone holds the roll lock.
     pub(crate) fn flush(&self, wait: bool) -> bool {
@@ -450,14 +484,16 @@ impl Lane {
         self.state.store(open_state(buffer, aligned), Ordering::Release);
     }
 
-    /// Flushes if the open block has held unwritten bytes since before `oldest`; gives up if the roll lock is taken.
+    /// Flushes if the open block has held unwritten bytes since before `oldest`; gives up if the
+    /// roll lock is taken.
     pub(crate) fn flush_if_older(&self, now: Instant, age: Duration) {
         let Some(mut roll) = self.roll.try_lock() else { return };
         let state = self.state.load(Ordering::Acquire);
         if state & CLOSED != 0 {
             return;
         }
-        let submitted = self.shared.tail.state(state_buffer(state)).submitted_bytes.load(Ordering::Acquire);
+        let submitted =
+            self.shared.tail.state(state_buffer(state)).submitted_bytes.load(Ordering::Acquire);
         if state_units(state) as usize * UNIT_BYTES <= submitted as usize {
             roll.unwritten_since = None;
             return;
@@ -469,8 +505,8 @@ impl Lane {
         }
     }
 
-    /// Appends a record longer than `short_units_max` through as many blocks as it needs. It is committed when this
-    /// returns; if it is then not published, its units are garbage.
+    /// Appends a record longer than `short_units_max` through as many blocks as it needs. It is
+    /// committed when this returns; if it is then not published, its units are garbage.
     pub(crate) fn append_long(
         &self,
         key: &[u8],
@@ -480,7 +516,8 @@ impl Lane {
         let tail = &self.shared.tail;
         let units = record::record_units(key.len(), value.len());
         let block_units = tail.block_units();
-        let blocks = (units + (SEGMENT_HEADER_BYTES / UNIT_BYTES) as u32).div_ceil(block_units) as usize;
+        let blocks =
+            (units + (SEGMENT_HEADER_BYTES / UNIT_BYTES) as u32).div_ceil(block_units) as usize;
         if timeout.is_none() && tail.free_count() < blocks.min(tail.buffer_count() / 2) {
             self.waiting.submit_all();
             self.shared.failure.check()?;
@@ -520,7 +557,8 @@ impl Lane {
         loop {
             let room = (block_units as usize - start_unit) * UNIT_BYTES;
             let (piece, after) = rest.split_at(rest.len().min(room));
-            // Reserved and committed at once: the block can be written while the next one waits for a buffer.
+            // Reserved and committed at once: the block can be written while the next one waits for
+            // a buffer.
             self.open_block(&mut roll, buffer, (piece.len() / UNIT_BYTES) as u32);
             tail.store(buffer, start_unit * UNIT_BYTES, piece);
             rest = after;
@@ -540,7 +578,11 @@ impl Lane {
         }
     }
 
-    fn wait_for_buffer(&self, timeout: Option<Duration>, deadline: &mut Option<Instant>) -> Result<u32> {
+    fn wait_for_buffer(
+        &self,
+        timeout: Option<Duration>,
+        deadline: &mut Option<Instant>,
+    ) -> Result<u32> {
         loop {
             self.shared.failure.check()?;
             if let Some(buffer) = self.take_buffer() {
@@ -569,7 +611,9 @@ impl Lane {
         }
         // Slots are reused under this lock, so what is spent now is not somebody's new segment.
         let mut free_slots = self.free_slots.lock();
-        if entry.is_spent() && let Some(segment) = entry.segment.swap(None) {
+        if entry.is_spent()
+            && let Some(segment) = entry.segment.swap(None)
+        {
             segment.mark_dead();
             free_slots.push(slot);
         }

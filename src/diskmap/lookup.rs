@@ -25,7 +25,8 @@ impl<K: Key> DiskMap<K> {
             let (found, _) =
                 self.find(generation, hash, key, want_value, may_read, scratch, &mut races)?;
             let Some(found) = found else { return Ok(None) };
-            // The record can be replaced between the confirm and this read; then the value is old: once more.
+            // The record can be replaced between the confirm and this read; then the value is old:
+            // once more.
             if let Some(subtree_index) = generation.index.subtree_index(hash, found.location) {
                 return Ok(Some(subtree_index));
             }
@@ -36,7 +37,8 @@ impl<K: Key> DiskMap<K> {
     /// Calls `visit(value, subtree index)` if the key is there.
     ///
     /// # Errors
-    /// `WouldBlock` (only with [`Wait::Never`]) if the record is on disk; `Io`, `Corrupt` from reading it.
+    /// `WouldBlock` (only with [`Wait::Never`]) if the record is on disk; `Io`, `Corrupt` from
+    /// reading it.
     pub fn get<R>(
         &self,
         key: &K,
@@ -60,15 +62,8 @@ impl<K: Key> DiskMap<K> {
         let hash = key.hash(&generation.hasher);
         let mut scratch = Scratch::default();
         let may_read = wait == Wait::Allowed;
-        let (found, _) = self.find(
-            &generation,
-            hash,
-            key,
-            false,
-            may_read,
-            &mut scratch,
-            &mut Races::new(),
-        )?;
+        let (found, _) =
+            self.find(&generation, hash, key, false, may_read, &mut scratch, &mut Races::new())?;
         Ok(found.is_some())
     }
 }

@@ -10,9 +10,10 @@
 //!                     compare the full key -> answer
 //! ```
 //!
-//! `write`, `lookup` and `batch` are the operations; `confirm`, `read` and `cold` turn matching tags into answers; `lane`,
-//! `segment`, `tail` and `writeback` are the log; `generation` is one life of the content. docs/design.md (sections 3 and
-//! 4) has the invariants (L1..L6, M1..M4) and the linearization points.
+//! `write`, `lookup` and `batch` are the operations; `confirm`, `read` and `cold` turn matching
+//! tags into answers; `lane`, `segment`, `tail` and `writeback` are the log; `generation` is one
+//! life of the content. docs/design.md (sections 3 and 4) has the invariants (L1..L6, M1..M4) and
+//! the linearization points.
 //!
 //! Threads: every method takes `&self` and may run concurrently with every other.
 
@@ -55,7 +56,8 @@ use crate::settings::{KernelChoice, TxMapSettings};
 use crate::storage::Storage;
 use crate::{Error, Result};
 
-/// Whether a call may wait: for room in the tail (up to setting txMapWriteTimeout) and for reads of files.
+/// Whether a call may wait: for room in the tail (up to setting txMapWriteTimeout) and for reads of
+/// files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
     /// It may.
@@ -145,7 +147,8 @@ impl<K: Key> DiskMap<K> {
     /// Opens an empty map of its own in fresh subdirectories of the settings' directories.
     ///
     /// # Errors
-    /// `Setting` for sizes that do not fit together, `Io`, `Locked` for directories, `OutOfMemory`. Nothing is left behind.
+    /// `Setting` for sizes that do not fit together, `Io`, `Locked` for directories, `OutOfMemory`.
+    /// Nothing is left behind.
     pub fn open(runtime: &Runtime, settings: &TxMapSettings) -> Result<Self> {
         let layout = Layout::new(settings)?;
         let store_id = getrandom::u64()
@@ -153,11 +156,19 @@ impl<K: Key> DiskMap<K> {
         let directories = settings
             .dirs
             .iter()
-            .map(|dir| MapDirectory::create(runtime, dir, None, store_id))
+            .map(|dir| MapDirectory::create(runtime, dir, settings.name.as_deref(), store_id))
             .collect::<Result<Vec<_>>>()?;
         let reserve: Arc<dyn MemoryReserve> = Arc::clone(runtime.budget()) as _;
         let process = runtime.settings();
-        let tail = Tail::new(layout.buffers, layout.block_bytes, process.huge_pages_choice(), Arc::clone(&reserve))?;
+        let tail = Tail::new(
+            layout.buffers,
+            layout.block_bytes,
+            process.huge_pages_choice(),
+            Arc::clone(&reserve),
+        )?;
+        if settings.prefault {
+            tail.prefault();
+        }
         let shared = Arc::new(Shared::new(tail, layout.flush_bytes));
         let plan = Plan {
             settings: settings.clone(),
@@ -205,11 +216,13 @@ impl<K: Key> DiskMap<K> {
         }
     }
 
-    /// Inserts `value` unless the key is there; then calls `existing(value, subtree index)` for what is there.
+    /// Inserts `value` unless the key is there; then calls `existing(value, subtree index)` for
+    /// what is there.
     ///
     /// # Errors
-    /// `WouldBlock` with [`Wait::Never`], `TimedOut` without room, `ValueTooLarge`, `OutOfMemory`, `Failed` once the map has
-    /// failed, and errors of reading a record whose tag matches. After an error nothing was inserted.
+    /// `WouldBlock` with [`Wait::Never`], `TimedOut` without room, `ValueTooLarge`, `OutOfMemory`,
+    /// `Failed` once the map has failed, and errors of reading a record whose tag matches. After an
+    /// error nothing was inserted.
     pub fn set_if_not_exists<R>(
         &self,
         key: &K,
@@ -285,7 +298,8 @@ impl<K: Key> DiskMap<K> {
         self.len() == 0
     }
 
-    /// Removes everything. Operations that began before finish on the old content and count as before the clear.
+    /// Removes everything. Operations that began before finish on the old content and count as
+    /// before the clear.
     ///
     /// # Errors
     /// `OutOfMemory`, `Failed`; the content is then unchanged.
@@ -304,7 +318,8 @@ impl<K: Key> DiskMap<K> {
         Ok(())
     }
 
-    /// Starts to write out everything acknowledged so far; the ticket is for [`DiskMap::flush_wait`].
+    /// Starts to write out everything acknowledged so far; the ticket is for
+    /// [`DiskMap::flush_wait`].
     ///
     /// # Errors
     /// `Failed`; `WouldBlock` with [`Wait::Never`] while a long value is being appended.
@@ -316,7 +331,8 @@ impl<K: Key> DiskMap<K> {
                 return Err(Error::WouldBlock("a long value is being appended"));
             }
         }
-        // Blocks that are closed but not yet committed by their writers are not acknowledged either.
+        // Blocks that are closed but not yet committed by their writers are not acknowledged
+        // either.
         generation.waiting.submit_all();
         Ok(self.shared.ticket())
     }
@@ -324,13 +340,15 @@ impl<K: Key> DiskMap<K> {
     /// Waits until the writes of a ticket are done.
     ///
     /// # Errors
-    /// `Failed` with the first error, `WouldBlock` with [`Wait::Never`], `TimedOut` after setting txMapWriteTimeout.
+    /// `Failed` with the first error, `WouldBlock` with [`Wait::Never`], `TimedOut` after setting
+    /// txMapWriteTimeout.
     pub fn flush_wait(&self, ticket: u64, wait: Wait) -> Result<()> {
         let timeout = self.options(wait, false).timeout;
         self.shared.wait_for_writes(ticket, timeout.map(|timeout| Instant::now() + timeout))
     }
 
-    /// Writes out everything acknowledged so far. This is not `fsync`: the bytes are with the operating system.
+    /// Writes out everything acknowledged so far. This is not `fsync`: the bytes are with the
+    /// operating system.
     ///
     /// # Errors
     /// As for [`DiskMap::flush_wait`].
@@ -388,7 +406,8 @@ impl<K: Key> Drop for DiskMap<K> {
     fn drop(&mut self) {
         self.shared.discard_waiting();
         let ticket = self.shared.ticket();
-        // A write that is under way takes as long as the disk takes; there is nothing else to wait for.
+        // A write that is under way takes as long as the disk takes; there is nothing else to wait
+        // for.
         let patience = Instant::now() + Duration::from_secs(600);
         if let Err(error) = self.shared.wait_for_writes(ticket, Some(patience)) {
             tracing::debug!(%error, "closing a map that has failed");
@@ -444,7 +463,8 @@ impl Layout {
         if lanes == 0 {
             return wrong("txMapDirs", "at least one directory is needed".to_owned());
         }
-        // Each lane keeps a block open, and as many again may wait; a clear needs both twice for a moment.
+        // Each lane keeps a block open, and as many again may wait; a clear needs both twice for a
+        // moment.
         let buffers_min = 4 * lanes + 4;
         let largest = settings.tail_bytes / buffers_min;
         let block_bytes = if settings.block_bytes == 0 {
@@ -461,11 +481,16 @@ impl Layout {
         if block_bytes > largest {
             return wrong(
                 "txMapBlock",
-                format!("{lanes} directories and this tail allow blocks of at most {largest} bytes"),
+                format!(
+                    "{lanes} directories and this tail allow blocks of at most {largest} bytes"
+                ),
             );
         }
         if block_bytes > settings.segment_bytes {
-            return wrong("txMapSegment", format!("must be at least a block of {block_bytes} bytes"));
+            return wrong(
+                "txMapSegment",
+                format!("must be at least a block of {block_bytes} bytes"),
+            );
         }
         let flush_bytes =
             if settings.flush_bytes == 0 { settings.tail_bytes / 4 } else { settings.flush_bytes };

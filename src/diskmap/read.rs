@@ -112,8 +112,9 @@ pub(crate) fn segment_at(lane: &Lane, location: Location) -> Option<(Arc<Segment
     Some((segment, place))
 }
 
-/// Compares the record at `location` with `key`, reading files. Errors must be believed only if the location is still
-/// current: a segment that was replaced meanwhile has other records in this place.
+/// Compares the record at `location` with `key`, reading files. Errors must be believed only if the
+/// location is still current: a segment that was replaced meanwhile has other records in this
+/// place.
 pub(crate) fn from_file(
     lane: &Lane,
     segment: &Segment,
@@ -135,7 +136,8 @@ pub(crate) fn from_file(
     }
 }
 
-/// Reads a record of `total` bytes block by block, each from the tail or from the file, and compares it with `key`.
+/// Reads a record of `total` bytes block by block, each from the tail or from the file, and
+/// compares it with `key`.
 pub(crate) fn from_blocks(
     lane: &Lane,
     segment: &Segment,
@@ -192,11 +194,12 @@ pub(crate) fn read_window(
     let end = (offset + bytes as u64).next_multiple_of(alignment).min(lane.segment_bytes());
     let mut buffer = AlignedBuf::zeroed((end - start) as usize, alignment as usize)?;
     file.read_exact_at(&mut buffer, start)?;
+    lane.disk().stats().add_read(end - start);
     Ok(Window { buffer, skip: (offset - start) as usize })
 }
 
-/// Reads a record that may span blocks, each from the tail or from the file. False if a block is in neither, which means
-/// that the segment was given up.
+/// Reads a record that may span blocks, each from the tail or from the file. False if a block is in
+/// neither, which means that the segment was given up.
 fn read_span(
     lane: &Lane,
     segment: &Segment,

@@ -22,7 +22,8 @@ pub(crate) enum Appended<'a> {
 }
 
 impl<K: Key> DiskMap<K> {
-    /// Appends a record and hands its location to `publish`. If that declines, the record becomes garbage.
+    /// Appends a record and hands its location to `publish`. If that declines, the record becomes
+    /// garbage.
     pub(crate) fn append_then<R>(
         &self,
         generation: &Generation,
@@ -60,7 +61,8 @@ impl<K: Key> DiskMap<K> {
         Err(Error::ValueTooLarge { bytes: value_bytes as u64, limit: limit as u64 })
     }
 
-    /// Inserts unless the key is there. `Some` is the record that was there; with `want_value` its value is in `scratch`.
+    /// Inserts unless the key is there. `Some` is the record that was there; with `want_value` its
+    /// value is in `scratch`.
     pub(crate) fn insert_in(
         &self,
         generation: &Generation,
@@ -88,14 +90,13 @@ impl<K: Key> DiskMap<K> {
                 return Ok(found);
             }
             let timeout = options.timeout;
-            let inserted =
-                self.append_then(generation, hash, key, value, timeout, |location| {
-                    // Linearization point of a successful insert: under the shard's lock in here.
-                    match generation.index.insert_new(hash, location, subtree_index, &candidates)? {
-                        Insert::Done => Ok(Some(())),
-                        Insert::Changed(_) => Ok(None),
-                    }
-                })?;
+            let inserted = self.append_then(generation, hash, key, value, timeout, |location| {
+                // Linearization point of a successful insert: under the shard's lock in here.
+                match generation.index.insert_new(hash, location, subtree_index, &candidates)? {
+                    Insert::Done => Ok(Some(())),
+                    Insert::Changed(_) => Ok(None),
+                }
+            })?;
             if inserted.is_some() {
                 return Ok(None);
             }
@@ -193,7 +194,8 @@ impl<K: Key> DiskMap<K> {
     }
 }
 
-/// Puts `location` in the place of the record that was found, or adds it; `None` if the candidates have changed.
+/// Puts `location` in the place of the record that was found, or adds it; `None` if the candidates
+/// have changed.
 fn publish_set(
     generation: &Generation,
     hash: KeyHash,

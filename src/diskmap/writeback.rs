@@ -1,4 +1,5 @@
-//! From full blocks in the tail to the files: which blocks wait, which are with a writer, and what failed.
+//! From full blocks in the tail to the files: which blocks wait, which are with a writer, and what
+//! failed.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
@@ -125,7 +126,12 @@ impl Shared {
         let file = write.segment.file_for_write()?;
         let bytes = self.tail.committed_bytes(write.buffer, write.range.clone());
         let offset = write.block_offset_bytes + write.range.start as u64;
-        file.write_all_at(bytes, offset)
+        let outcome = file.write_all_at(bytes, offset);
+        match &outcome {
+            Ok(()) => write.segment.disk().stats().add_write(bytes.len() as u64),
+            Err(_) => write.segment.disk().stats().add_write_error(),
+        }
+        outcome
     }
 
     /// The ticket after every write handed over so far.
@@ -205,7 +211,8 @@ impl Waiting {
     }
 
     fn submit_while(&self, condition: impl Fn(&Shared) -> bool) {
-        // The queue's lock is held over the hand-over, so that the writes of a segment start in order.
+        // The queue's lock is held over the hand-over, so that the writes of a segment start in
+        // order.
         let mut queue = self.queue.lock();
         while condition(&self.shared) {
             let Some(write) = queue.pop_front() else { return };

@@ -15,9 +15,9 @@ use crate::hash::keyed::KeyHash;
 
 /// The write lock of one shard.
 ///
-/// Hold it briefly: others spin for it, and neither I/O nor waiting belongs under it. Reads of other
-/// threads go on; each change ends the validity of what they have read. All calls are for keys of
-/// the shard that was locked.
+/// Hold it briefly: others spin for it, and neither I/O nor waiting belongs under it. Reads of
+/// other threads go on; each change ends the validity of what they have read. All calls are for
+/// keys of the shard that was locked.
 pub struct ShardGuard<'a> {
     pub(super) index: &'a Index,
     pub(super) shard: usize,
