@@ -115,7 +115,8 @@ func TestStoredSubtrees(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	slices.Reverse(paths)
-	if v := checkOf(t, OfFiles(n, paths)); v.OK || v.Failed[Root] != 32 || v.Failed[BlockRoot] != 1 {
+	v = checkOf(t, OfFiles(n, paths))
+	if v.OK || v.Failed[Root] != 32 || v.Failed[BlockRoot] != 1 {
 		t.Errorf("subtrees in the wrong order: %v", v.Failed)
 	}
 }
