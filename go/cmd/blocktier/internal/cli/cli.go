@@ -145,7 +145,8 @@ func versionCommand() *cobra.Command {
 				v.Library = "none in this build: only the Go heap"
 			}
 			_, err := fmt.Fprintf(c.OutOrStdout(),
-				"library %s\nbuild   %s\ngo      %s\nsystem  %s\n", v.Library, v.BuildID, v.Go, v.System)
+				"library %s\nbuild   %s\ngo      %s\nsystem  %s\n", v.Library, v.BuildID, v.Go,
+				v.System)
 			return err
 		},
 	}

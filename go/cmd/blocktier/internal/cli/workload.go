@@ -21,8 +21,8 @@ func workloadCommand() *cobra.Command {
 		Use:   "workload --out PREFIX",
 		Short: "Generate synthetic transaction records with their ground truth",
 		Long: `Workload writes PREFIX.rec, PREFIX.dup, PREFIX.conf and PREFIX.json: records, those
-that repeat an earlier one, inputs that spend a spent outpoint, and counts. The same options give the
-same bytes on every machine.`,
+that repeat an earlier one, inputs that spend a spent outpoint, and counts. The same options give
+the same bytes on every machine.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return writeWorkload(c, o, prefix) },
 	}

@@ -120,7 +120,8 @@ func repeatedLast(ctx context.Context, place *Place) (Refusal, error) {
 	binary.LittleEndian.PutUint16(raw[legacy.HeaderSize+1:], uint16(b.Count+1))
 	_, refusal, err := attempt(ctx, place, raw, "")
 	return refusalOf(name+
-		" with its last transaction twice, whose merkle root is still the header's", refusal, assemble.ErrDuplicate), err
+		" with its last transaction twice, whose merkle root is still the header's", refusal,
+		assemble.ErrDuplicate), err
 }
 
 // flippedSubtree changes one bit of a txid in a subtree's file.
