@@ -7,6 +7,10 @@
 //! at the pointer. No pointer is kept after a call, no memory but handles and mapped node arrays is
 //! handed out, nothing calls back.
 #![expect(unsafe_code, reason = "pointers of C callers; each entry states what they promise")]
+#![expect(
+    clippy::missing_safety_doc,
+    reason = "the contract is the header's: pointers are valid for their lengths, handles live"
+)]
 
 mod guard;
 mod layout;
