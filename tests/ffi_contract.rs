@@ -1,6 +1,7 @@
 //! The contract of the C ABI, from a caller's side: wrong pointers, lengths and states give a status
 //! and a text, never a crash; outputs are written as the header says; nothing is left behind.
 #![expect(unsafe_code, reason = "calls the C ABI as a C program would")]
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
 use std::ffi::{c_char, c_void};
 use std::ptr::{null, null_mut};
