@@ -283,7 +283,7 @@ fn small_buffers_get_the_size_that_is_needed() {
     let fixture = Fixture::new("txMapTail = 1M");
     let keys: Vec<[u8; 32]> = (0..4u8).map(|number| [number; 32]).collect();
     for (number, key) in keys.iter().take(3).enumerate() {
-        let (status, lookup) = fixture.insert(key, &vec![number as u8; 100], 0);
+        let (status, lookup) = fixture.insert(key, &[number as u8; 100], 0);
         assert_eq!((status, lookup.found), (OK, 0));
     }
     let (status, lookup) = fixture.insert(&keys[1], b"other", 0);

@@ -6,15 +6,15 @@
 //!
 //! # Model
 //!
-//! The hash picks a shard; the [`directory`] leads to a page of up to 256 [`bucket`]s; the key
-//! lives in one of two buckets of that page, chosen as [`home`] says, or in the shard's [`stash`].
-//! Pages grow and split as [`grow`] says, of the sizes in [`sizing`]. All memory comes from the
-//! [`arena`] and goes with the index.
+//! The hash picks a shard; the `directory` leads to a page of up to 256 `bucket`s; the key lives
+//! in one of two buckets of that page, chosen as `home` says, or in the shard's `stash`. Pages
+//! grow and split as `grow` says, of the sizes in `sizing`. All memory comes from the
+//! `arena` and goes with the index.
 //!
 //! # Threads
 //!
 //! All calls may come from any thread. Readers take no lock: they note the shard's version, read,
-//! and start again when it moved ([`shard`]). Writers hold the shard's lock, never over I/O. Words
+//! and start again when it moved (`shard`). Writers hold the shard's lock, never over I/O. Words
 //! are atomics throughout.
 //!
 //! # Invariants
