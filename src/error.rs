@@ -149,6 +149,12 @@ pub enum Error {
     Panic(String),
 }
 
+impl Error {
+    /// What [`Error::WouldBlock`] says when a file would have to be read; otherwise it is room that
+    /// is missing.
+    pub const BLOCKED_ON_READ: &str = "the record is on disk";
+}
+
 fn at_offset(offset: Option<u64>) -> String {
     offset.map_or_else(String::new, |offset| format!(" at offset {offset}"))
 }

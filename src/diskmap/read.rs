@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::lane::Lane;
-use super::record::{self, HEADER_BYTES, Header, Invalid, Kind, UNIT_BYTES};
-use super::segment::{Place, Segment};
+use super::log::lane::Lane;
+use super::log::record::{self, HEADER_BYTES, Header, Invalid, Kind, UNIT_BYTES};
+use super::log::segment::{Place, Segment};
 use crate::index::Location;
 use crate::storage::{AlignedBuf, StorageFile};
 use crate::{Error, Result};
@@ -19,12 +19,18 @@ const HEAD_WORDS: usize = 6;
 pub(crate) struct Scratch {
     bytes: Vec<u8>,
     value: std::ops::Range<usize>,
+    record: Vec<u8>,
 }
 
 impl Scratch {
     /// The value of the last match that asked for it.
     pub(crate) fn value(&self) -> &[u8] {
         self.bytes.get(self.value.clone()).unwrap_or_default()
+    }
+
+    /// Where a record is put together before it is stored. Apart from the value that was read.
+    pub(crate) const fn record_buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.record
     }
 
     pub(crate) fn set_value(&mut self, value: &[u8]) {

@@ -7,10 +7,6 @@
 //! at the pointer. No pointer is kept after a call, no memory but handles and mapped node arrays is
 //! handed out, nothing calls back.
 #![expect(unsafe_code, reason = "pointers of C callers; each entry states what they promise")]
-#![expect(
-    clippy::missing_safety_doc,
-    reason = "the contract is the header's: pointers are valid for their lengths, handles live"
-)]
 
 mod guard;
 mod layout;
@@ -31,5 +27,6 @@ pub use runtime::{
 pub use status::{BLOCKTIER_ERROR_TEXT_BYTES, blocktier_error_t, blocktier_status_t};
 pub use subtree::blocktier_subtree_header_t;
 pub use txmap::{
-    BLOCKTIER_NONBLOCKING, blocktier_lookup_t, blocktier_txmap_stats_t, blocktier_txmap_t,
+    BLOCKTIER_MAY_READ, BLOCKTIER_NONBLOCKING, blocktier_lookup_t, blocktier_txmap_stats_t,
+    blocktier_txmap_t,
 };

@@ -18,6 +18,9 @@ use crate::types::TxId;
 /// Return WOULD_BLOCK instead of waiting for room or reading a file.
 pub const BLOCKTIER_NONBLOCKING: u32 = 1;
 
+/// With BLOCKTIER_NONBLOCKING: reads of files are allowed after all, waiting for room is not.
+pub const BLOCKTIER_MAY_READ: u32 = 2;
+
 /// A map from transaction ids to inpoints.
 #[derive(Debug)]
 #[expect(non_camel_case_types, reason = "the name in the C header")]
@@ -91,7 +94,11 @@ impl From<MapStats> for blocktier_txmap_stats_t {
 }
 
 pub(super) const fn wait(flags: u32) -> Wait {
-    if flags & BLOCKTIER_NONBLOCKING == 0 { Wait::Allowed } else { Wait::Never }
+    match (flags & BLOCKTIER_NONBLOCKING, flags & BLOCKTIER_MAY_READ) {
+        (0, _) => Wait::Allowed,
+        (_, 0) => Wait::Never,
+        _ => Wait::ReadsOnly,
+    }
 }
 
 /// Runs an entry on a map.

@@ -64,6 +64,13 @@ impl<'a> ShardGuard<'a> {
         self.header.version_under_lock() == version
     }
 
+    /// Whether the shard is still in the state of which `known` was taken. Locations alone do not
+    /// tell: one can come back for another record.
+    #[must_use]
+    pub fn is_current(&self, known: &Candidates) -> bool {
+        self.is_at(known.version())
+    }
+
     /// The locations that may hold the key, now and until the guard is dropped.
     #[must_use]
     pub fn candidates(&self, h: KeyHash) -> Candidates {

@@ -100,18 +100,18 @@ impl Shared {
         let disk = Arc::clone(write.segment.disk());
         disk.submit(Box::new(move || {
             let done = JobDone { shared: &shared, ticket };
-            shared.write(write);
+            shared.write(&write);
             drop(done);
         }));
     }
 
     /// Writes a block; on failure its buffer is kept for ever, so that its records stay readable.
-    fn write(&self, write: BlockWrite) {
+    fn write(&self, write: &BlockWrite) {
         if self.failure.is_set() {
             return;
         }
         let wanted = !write.segment.is_dead() && !self.discard.load(Ordering::Acquire);
-        if wanted && let Err(error) = self.write_to_file(&write) {
+        if wanted && let Err(error) = self.write_to_file(write) {
             tracing::error!(%error, "a block could not be written; the map takes no more writes");
             self.failure.set(error);
             self.tail.halt();
