@@ -56,7 +56,7 @@ type Options struct {
 	// SkipDuplicates counts transactions that the map already has instead of refusing the block.
 	SkipDuplicates bool
 	// Out takes the files of each block; nil: none are written.
-	Out *output.Stage
+	Out output.Output
 	// Plain leaves the magic number out of subtree files.
 	Plain bool
 	// Fees of the block's transactions where they do not tell them themselves; nil: 0.

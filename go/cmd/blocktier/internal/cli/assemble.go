@@ -72,10 +72,12 @@ func (f *assembleFlags) run(c *cobra.Command, path string) (err error) {
 		}
 	}
 	if f.out != "" {
-		if o.Out, err = output.NewStage(f.out); err != nil {
-			return err
+		stage, e := output.NewStage(f.out)
+		if e != nil {
+			return e
 		}
-		defer func() { err = errors.Join(err, o.Out.Close()) }()
+		defer func() { err = errors.Join(err, stage.Close()) }()
+		o.Out = stage
 	}
 	results, err := f.assemble(c.Context(), o, path)
 	if err != nil {

@@ -103,10 +103,17 @@ func measureBlock(ctx context.Context, e *engine.Engine, o workload.Options, lea
 			pending = pending[1:]
 		}}
 	if out != "" {
-		if options.Out, err = output.NewStage(out); err != nil {
-			return nil, err
+		stage, e := output.NewStage(out)
+		if e != nil {
+			return nil, e
 		}
-		defer func() { err = errors.Join(err, options.Out.Close()) }()
+		defer func() {
+			if m != nil {
+				m.FileBytes = stage.Bytes()
+			}
+			err = errors.Join(err, stage.Close())
+		}()
+		options.Out = stage
 	}
 	a, err := assemble.New(options)
 	if err != nil {
@@ -129,9 +136,6 @@ func measureBlock(ctx context.Context, e *engine.Engine, o workload.Options, lea
 	m.TxsPerSec = float64(r.Txs) / (m.Seconds - m.WriteSeconds)
 	if err := readBack(ctx, e, o, m); err != nil {
 		return nil, fmt.Errorf("reading back: %w", err)
-	}
-	if options.Out != nil {
-		m.FileBytes = options.Out.Bytes()
 	}
 	if m.Disks, err = e.Disks(); err != nil {
 		return nil, err

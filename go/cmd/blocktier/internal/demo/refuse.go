@@ -46,18 +46,20 @@ func Refuse(ctx context.Context, place Place, to io.Writer) ([]Refusal, error) {
 
 // attempt assembles a block with a map of its own; out may be empty.
 func attempt(ctx context.Context, place *Place, raw []byte, out string) (result *assemble.Result,
-	refusal error, err error) {
+	refusal, failed error) {
 	e, err := place.open("refused")
 	if err != nil {
 		return nil, nil, err
 	}
-	defer func() { err = errors.Join(err, e.Close()) }()
+	defer func() { failed = errors.Join(failed, e.Close()) }()
 	o := assemble.Options{Map: e.Map, Trees: e.Trees, Leaves: leaves}
 	if out != "" {
-		if o.Out, err = output.NewStage(out); err != nil {
+		stage, err := output.NewStage(out)
+		if err != nil {
 			return nil, nil, err
 		}
-		defer func() { err = errors.Join(err, o.Out.Close()) }()
+		defer func() { failed = errors.Join(failed, stage.Close()) }()
+		o.Out = stage
 	}
 	a, err := assemble.New(o)
 	if err != nil {
