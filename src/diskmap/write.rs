@@ -210,10 +210,9 @@ fn publish_set(
     if !same(&shard.candidates(hash), candidates) {
         return Ok(None);
     }
-    // The subtree index first: it may need memory, and the old value stays if there is none.
-    shard.set_subtree_index(hash, old.location, subtree_index)?;
-    // Linearization point of an overwrite.
-    Ok(shard.replace(hash, old.location, location).then_some(()))
+    // Linearization point of an overwrite: value and subtree index change together.
+    let replaced = shard.replace(hash, old.location, location, Some(subtree_index))?;
+    Ok(replaced.then_some(()))
 }
 
 /// The same locations, in any order.
