@@ -1,7 +1,7 @@
 //! Segments: the preallocated files of a lane, and the table that finds them by location.
 //!
-//! A location is a byte offset / 16 in the address space of its lane: segment slot, then offset. A slot is reused when its
-//! segment is gone; the incarnation of a segment never is.
+//! A location is a byte offset / 16 in the address space of its lane: segment slot, then offset. A
+//! slot is reused when its segment is gone; the incarnation of a segment never is.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -58,7 +58,8 @@ pub(crate) struct SegmentFactory {
 impl SegmentFactory {
     pub(crate) fn make(&self, slot: u32, incarnation: u64) -> Segment {
         let identity = [self.store_id, self.generation, u64::from(self.lane), incarnation];
-        let seed = identity.iter().fold(0, |crc, word| crc32c::crc32c_append(crc, &word.to_le_bytes()));
+        let seed =
+            identity.iter().fold(0, |crc, word| crc32c::crc32c_append(crc, &word.to_le_bytes()));
         let name = format!("{:03}-{:04}-{:08}.seg", self.lane, self.generation, incarnation);
         Segment {
             slot,
@@ -137,7 +138,8 @@ impl Drop for Segment {
     fn drop(&mut self) {
         if self.file.take().is_some() {
             let (storage, path) = (Arc::clone(&self.storage), std::mem::take(&mut self.path));
-            // Unlinking a large file takes milliseconds; whoever drops the last reference need not wait for it.
+            // Unlinking a large file takes milliseconds; whoever drops the last reference need not
+            // wait for it.
             self.disk.submit(Box::new(move || {
                 if let Err(error) = storage.remove_file(&path) {
                     tracing::debug!(%error, "segment was gone already");
@@ -241,7 +243,9 @@ impl SlotTable {
     /// Puts a new segment into its slot.
     pub(crate) fn occupy(&self, segment: Arc<Segment>) -> bool {
         let Some(entry) = self.entry_or_new(segment.slot) else { return false };
-        entry.blocks.get_or_init(|| (0..self.blocks_per_segment).map(|_| AtomicU64::new(0)).collect());
+        entry
+            .blocks
+            .get_or_init(|| (0..self.blocks_per_segment).map(|_| AtomicU64::new(0)).collect());
         entry.live_units.store(0, Ordering::Relaxed);
         entry.unfinished_blocks.store(0, Ordering::Relaxed);
         entry.sealed.store(false, Ordering::Relaxed);
@@ -308,9 +312,9 @@ impl SlotEntry {
 
     /// True once nothing in the segment is live and nothing can become so.
     ///
-    /// The order of the loads matters: after `sealed` no block is opened, after the last block is finished every
-    /// reservation has been counted as live, and from then on the live units only fall. To act on it, ask again under
-    /// the lock that guards the reuse of slots.
+    /// The order of the loads matters: after `sealed` no block is opened, after the last block is
+    /// finished every reservation has been counted as live, and from then on the live units only
+    /// fall. To act on it, ask again under the lock that guards the reuse of slots.
     pub(crate) fn is_spent(&self) -> bool {
         self.sealed.load(Ordering::Acquire)
             && self.unfinished_blocks.load(Ordering::Acquire) == 0
