@@ -102,8 +102,9 @@ fn history(index: &Index, shards: u64, keys: u64, steps: u64) -> HashMap<u64, (L
                 assert!(index.probe(h).contains(old));
                 assert_eq!(index.subtree_index(h, old), Some(subtree));
                 if action == 0 {
-                    assert!(index.lock(h).replace(h, old, location));
-                    assert!(!index.lock(h).replace(h, old, location));
+                    let subtree = subtree.wrapping_add(1);
+                    assert!(index.lock(h).replace(h, old, location, Some(subtree)).unwrap());
+                    assert!(!index.lock(h).replace(h, old, location, None).unwrap());
                     model.insert(i, (location, subtree));
                 }
             }
@@ -217,7 +218,7 @@ fn equal_hashes_are_kept_in_the_stash() {
                 .all(|i| { index.subtree_index(h, at(i)) == Some((i % 3) as u16) })
         );
         assert!((0..others).all(|i| index.probe(hash(i, 1)).contains(at(1_000_000 + i))));
-        assert!(index.lock(h).replace(h, at(count), at(count + 1)));
+        assert!(index.lock(h).replace(h, at(count), at(count + 1), None).unwrap());
         assert!(index.lock(h).set_subtree_index(h, at(count + 1), 9).unwrap());
         assert_eq!(index.subtree_index(h, at(count + 1)), Some(9));
         // What leaves the page makes room for what is in the stash.
