@@ -77,7 +77,7 @@ fn history(index: &Index, keys: &Keys, count: u64) -> Model {
             1 => {
                 // Distinct from all locations of insertions.
                 let moved = units ^ 1 << 37;
-                assert!(index.lock(h).replace(h, at(units), at(moved)), "{other}");
+                assert!(index.lock(h).replace(h, at(units), at(moved), None).unwrap(), "{other}");
                 model.insert(other, (moved, subtree));
             }
             2 => {

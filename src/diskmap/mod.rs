@@ -256,6 +256,9 @@ impl<K: Key> DiskMap<K> {
         *number += 1;
         let old = self.generation.swap(Arc::new(fresh));
         // If operations still run on it, its blocks must not keep the new one waiting.
+        for lane in &old.lanes {
+            lane.close();
+        }
         old.waiting.submit_all();
         if let Some(directory) = self.directories.first() {
             directory.disk().submit(Box::new(move || drop(old)));

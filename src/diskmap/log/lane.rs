@@ -207,6 +207,9 @@ impl Lane {
         self.shared.failure.check()?;
         let Some(timeout) = timeout else { return Err(Error::WouldBlock("no free block")) };
         let deadline = *deadline.get_or_insert_with(|| Instant::now() + timeout);
+        let _waiter = self.shared.tail.count_waiter();
+        // Whatever is closed after this sees the waiter and goes to its writer at once.
+        self.waiting.submit_all();
         if self.shared.tail.wait_for_space(deadline) {
             return Ok(());
         }
@@ -344,10 +347,23 @@ impl Lane {
         }
     }
 
-    /// Opens the next block; false if there is no free buffer (then everything that can be written
-    /// is on its way).
+    /// Closes the block that the lane appends to, so that it holds no buffer; not if somebody holds
+    /// the roll lock.
+    pub(crate) fn close(&self) {
+        if let Some(mut roll) = self.lock_roll(false) {
+            self.retire_block(&mut roll);
+        }
+    }
+
+    /// Opens the next block; false if there is no free buffer (then none is open, and everything
+    /// that can be written is on its way).
     fn open_next(&self, roll: &mut Roll) -> bool {
-        let Some(buffer) = self.take_buffer() else { return false };
+        let Some(buffer) = self.take_buffer() else {
+            // It is full. Kept while this lane waits, it may be what others wait for: after clears,
+            // as many generations as there are threads hold blocks of the one tail.
+            self.retire_block(roll);
+            return false;
+        };
         self.retire_block(roll);
         let full = roll.next_block == self.table.blocks_per_segment();
         if (roll.segment.is_none() || full)

@@ -38,8 +38,9 @@ impl Lane {
         };
         let mut deadline = None;
         let timeout = Some(timeout.unwrap_or(Duration::from_secs(30)));
-        let mut buffer = self.wait_for_buffer(timeout, &mut deadline)?;
+        // First: nobody else can close it while this thread waits with the roll lock.
         self.retire_block(&mut roll);
+        let mut buffer = self.wait_for_buffer(timeout, &mut deadline)?;
         let rest = self.table.blocks_per_segment() - roll.next_block;
         if (roll.segment.is_none() || rest < blocks)
             && let Err(error) = self.open_segment(&mut roll)

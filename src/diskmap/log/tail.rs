@@ -80,6 +80,8 @@ pub(crate) struct Tail {
     space: Condvar,
     next_id: AtomicU64,
     waits: AtomicU64,
+    /// Threads that wait for space.
+    waiters: AtomicU32,
     reserve: Arc<dyn MemoryReserve>,
 }
 
@@ -113,6 +115,7 @@ impl Tail {
             space: Condvar::new(),
             next_id: AtomicU64::new(1),
             waits: AtomicU64::new(0),
+            waiters: AtomicU32::new(0),
             reserve,
         })
     }
@@ -171,6 +174,17 @@ impl Tail {
     pub(crate) fn give_back(&self, buffer: u32) {
         self.free.lock().queue.push_back(buffer);
         self.space.notify_all();
+    }
+
+    /// Counts the caller among those who wait for space, until the result is dropped.
+    pub(crate) fn count_waiter(&self) -> Waiter<'_> {
+        self.waiters.fetch_add(1, Ordering::Relaxed);
+        Waiter(self)
+    }
+
+    /// Whether somebody waits for space, as far as a lock that both took tells.
+    pub(crate) fn has_waiters(&self) -> bool {
+        self.waiters.load(Ordering::Relaxed) > 0
     }
 
     /// Waits until a buffer is free, the map halts (both return true) or `deadline` passes.
@@ -267,6 +281,16 @@ impl Tail {
         for (word, chunk) in words.iter().zip(chunks) {
             word.store(u64::from_le_bytes(*chunk).to_le(), Ordering::Relaxed);
         }
+    }
+}
+
+/// A thread that waits for space.
+#[derive(Debug)]
+pub(crate) struct Waiter<'a>(&'a Tail);
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.waiters.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -195,12 +195,15 @@ impl Waiting {
         Self { shared, queue: Mutex::default(), filled_since: Mutex::default() }
     }
 
-    /// Adds a committed range; what exceeds the map's `flush_bytes` goes to the writers.
+    /// Adds a committed range; what exceeds the map's `flush_bytes` goes to the writers, and all of
+    /// it while somebody waits for space.
     pub(crate) fn push(&self, write: BlockWrite) {
         let bytes = write.range.len() as u64;
         let waiting = self.shared.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.queue.lock().push_back(write);
-        if waiting > self.shared.flush_bytes {
+        if self.shared.tail.has_waiters() {
+            self.submit_all();
+        } else if waiting > self.shared.flush_bytes {
             self.submit_while(|shared| {
                 shared.waiting_bytes.load(Ordering::Relaxed) > shared.flush_bytes
             });
