@@ -2,8 +2,9 @@ package blocktier
 
 import "github.com/blocktier/blocktier/go/internal/ffi"
 
-// Error is a failure with its code, the operating system's error number, a detail and a text that says what happened,
-// where, and what to do. errors.Is matches the sentinel of its code, and the syscall.Errno where there is one.
+// Error is a failure with its code, the operating system's error number, a detail and a text that
+// says what happened, where, and what to do. errors.Is matches the sentinel of its code, and the
+// syscall.Errno where there is one.
 type Error = ffi.Error
 
 // Code is a status code; as an error it is the sentinel of that code.

@@ -29,14 +29,14 @@ func WithSetting(key, value string) Option {
 	return func(c *config) error { return c.settings.Set(key, value) }
 }
 
-// WithMemoryBudget limits the memory of tails, indexes and arrays together, in bytes. The default is a share of the
-// memory of the machine or of its control group.
+// WithMemoryBudget limits the memory of tails, indexes and arrays together, in bytes. The default
+// is a share of the memory of the machine or of its control group.
 func WithMemoryBudget(bytes uint64) Option {
 	return WithSetting("memoryBudget", fmt.Sprint(bytes))
 }
 
-// WithLogger sends events (a fallback that was taken, a failed disk) and reports of forgotten objects to logger. The
-// default is slog.Default().
+// WithLogger sends events (a fallback that was taken, a failed disk) and reports of forgotten
+// objects to logger. The default is slog.Default().
 func WithLogger(logger *slog.Logger) Option {
 	return func(c *config) error {
 		c.logger = logger

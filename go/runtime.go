@@ -12,9 +12,9 @@ import (
 // eventInterval is how often the events of a runtime are fetched when no call does it.
 const eventInterval = time.Second
 
-// Runtime is what a process has once: directories with one writer thread each, one memory budget and one stream of
-// events. Maps and arrays made from it keep what they need; it may be closed before them. All methods may be called
-// concurrently.
+// Runtime is what a process has once: directories with one writer thread each, one memory budget
+// and one stream of events. Maps and arrays made from it keep what they need; it may be closed
+// before them. All methods may be called concurrently.
 type Runtime struct {
 	state   *runtimeState
 	cleanup runtime.Cleanup
@@ -29,8 +29,8 @@ type runtimeState struct {
 	events sync.Mutex
 }
 
-// Open opens a Runtime. It fails with ErrUnsupported where the library is not part of the build or does not fit this
-// module, and with ErrSetting where a setting is wrong.
+// Open opens a Runtime. It fails with ErrUnsupported where the library is not part of the build or
+// does not fit this module, and with ErrSetting where a setting is wrong.
 func Open(options ...Option) (*Runtime, error) {
 	var c config
 	if err := c.apply(options); err != nil {
@@ -48,7 +48,8 @@ func Open(options ...Option) (*Runtime, error) {
 	return r, nil
 }
 
-// Close ends the Runtime after the calls that run on it. A second Close does nothing and returns nil.
+// Close ends the Runtime after the calls that run on it. A second Close does nothing and returns
+// nil.
 func (r *Runtime) Close() error {
 	r.cleanup.Stop()
 	return r.state.close()
@@ -87,7 +88,8 @@ func (s *runtimeState) watch() {
 	}
 }
 
-// drainEvents hands the library's events to the logger. The caller has entered the gate, or has closed it.
+// drainEvents hands the library's events to the logger. The caller has entered the gate, or has
+// closed it.
 func (s *runtimeState) drainEvents() {
 	s.events.Lock()
 	defer s.events.Unlock()
@@ -138,9 +140,9 @@ func (r *Runtime) Disks() ([]DiskStats, error) {
 // Logger is where events and warnings go.
 func (r *Runtime) Logger() *slog.Logger { return r.state.logger }
 
-// Use calls f with the native runtime, which is not closed meanwhile, and fetches pending events. It is for the
-// packages of this module. A nil Runtime fails with ErrUnsupported where the build has no library, and with
-// ErrInvalidArgument otherwise.
+// Use calls f with the native runtime, which is not closed meanwhile, and fetches pending events.
+// It is for the packages of this module. A nil Runtime fails with ErrUnsupported where the build
+// has no library, and with ErrInvalidArgument otherwise.
 func (r *Runtime) Use(f func(ffi.Runtime) error) error {
 	if r == nil {
 		if err := ffi.Available(); err != nil {

@@ -24,7 +24,8 @@ func describe() []field {
 	described := make([]field, settings.NumField())
 	for i := range described {
 		tag := settings.Field(i).Tag
-		described[i] = field{i, tag.Get("key"), tag.Get("kind"), tag.Get("default"), tag.Get("desc")}
+		described[i] = field{i, tag.Get("key"), tag.Get("kind"), tag.Get("default"),
+			tag.Get("desc")}
 	}
 	return described
 }

@@ -11,8 +11,8 @@ import (
 // ErrSetting is what every error of this package unwraps to.
 var ErrSetting = errors.New("bad setting")
 
-// FromEnviron takes the settings whose key is the name of an environment variable. Other variables are not ours and
-// are ignored.
+// FromEnviron takes the settings whose key is the name of an environment variable. Other variables
+// are not ours and are ignored.
 func FromEnviron() (Settings, error) {
 	var s Settings
 	for _, f := range fields {
@@ -50,11 +50,13 @@ func Parse(text string) (Settings, error) {
 		}
 		key, value, found := strings.Cut(line, "=")
 		if !found {
-			return Settings{}, fmt.Errorf("line %d: %w: %q is not of the form key = value", i+1, ErrSetting, line)
+			return Settings{}, fmt.Errorf("line %d: %w: %q is not of the form key = value", i+1,
+				ErrSetting, line)
 		}
 		key = strings.TrimSpace(key)
 		if first, twice := seen[key]; twice {
-			return Settings{}, fmt.Errorf("line %d: %w: %s was set in line %d already", i+1, ErrSetting, key, first)
+			return Settings{}, fmt.Errorf("line %d: %w: %s was set in line %d already", i+1,
+				ErrSetting, key, first)
 		}
 		seen[key] = i + 1
 		if err := s.Set(key, strings.TrimSpace(value)); err != nil {
@@ -64,9 +66,9 @@ func Parse(text string) (Settings, error) {
 	return s, nil
 }
 
-// FromStruct takes every field of a struct (or pointer to one) that has a `key` tag which is one of ours; other fields
-// are the node's own and are ignored. Strings, string slices, integers, booleans and types with a String method are
-// understood; zero values are left out.
+// FromStruct takes every field of a struct (or pointer to one) that has a `key` tag which is one of
+// ours; other fields are the node's own and are ignored. Strings, string slices, integers, booleans
+// and types with a String method are understood; zero values are left out.
 func FromStruct(source any) (Settings, error) {
 	var s Settings
 	value := reflect.ValueOf(source)
@@ -133,7 +135,8 @@ func (s *Settings) Set(key, text string) error {
 	return f.set(s, text)
 }
 
-// Validate checks the form of every value: units, enumerations, directories without a separator in them.
+// Validate checks the form of every value: units, enumerations, directories without a separator in
+// them.
 func (s *Settings) Validate() error {
 	for _, f := range fields {
 		if err := f.check(f.text(s)); err != nil {
@@ -143,8 +146,8 @@ func (s *Settings) Validate() error {
 	return nil
 }
 
-// Text is the library's part as "key = value" lines: the runtime's and the maps' keys that are set, without
-// directories, which differ by use.
+// Text is the library's part as "key = value" lines: the runtime's and the maps' keys that are set,
+// without directories, which differ by use.
 func (s *Settings) Text() string {
 	var text strings.Builder
 	for _, f := range fields {

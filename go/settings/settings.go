@@ -1,12 +1,14 @@
 // Package settings holds the settings of a node that concern this module and those of the library.
 //
-// They come from the environment, from a file of "key = value" lines or from a struct with `key` tags; an unknown key
-// in a file is an error that names the nearest known one. A directory setting that is empty means the implementation on
-// the Go heap. The struct's tags are the one table of keys, defaults and descriptions; units and ranges of the
-// library's keys are checked here in form and by the library in full.
+// They come from the environment, from a file of "key = value" lines or from a struct with `key`
+// tags; an unknown key in a file is an error that names the nearest known one. A directory setting
+// that is empty means the implementation on the Go heap. The struct's tags are the one table of
+// keys, defaults and descriptions; units and ranges of the library's keys are checked here in form
+// and by the library in full.
 package settings
 
-// Settings are all settings. The zero value means defaults everywhere and the Go heap for every store.
+// Settings are all settings. The zero value means defaults everywhere and the Go heap for every
+// store.
 type Settings struct {
 	// The names that nodes use.
 
@@ -42,7 +44,8 @@ func (s *Settings) AssemblySubtreeDir() string {
 	return firstOf(s.BlockAssemblySubtreeMmapDir, s.SubtreeMmapDir)
 }
 
-// ValidationSubtreeDir is the directory for the subtrees of block validation, empty for the Go heap.
+// ValidationSubtreeDir is the directory for the subtrees of block validation, empty for the Go
+// heap.
 func (s *Settings) ValidationSubtreeDir() string {
 	return firstOf(s.BlockValidationSubtreeMmapDir, s.SubtreeMmapDir)
 }

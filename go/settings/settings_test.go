@@ -35,8 +35,8 @@ func TestParse(t *testing.T) {
 }
 
 func TestLongNamesWin(t *testing.T) {
-	s := settings.Settings{SubtreeMmapDir: "/short", BlockAssemblySubtreeMmapDir: "/long", TxMapDirs: []string{"/t"},
-		BlockDiskMapDirs: []string{"/v"}}
+	s := settings.Settings{SubtreeMmapDir: "/short", BlockAssemblySubtreeMmapDir: "/long",
+		TxMapDirs: []string{"/t"}, BlockDiskMapDirs: []string{"/v"}}
 	if s.AssemblySubtreeDir() != "/long" || s.ValidationSubtreeDir() != "/short" {
 		t.Error("subtree directories")
 	}
@@ -61,7 +61,8 @@ func TestErrorsNameLineKeyAndRemedy(t *testing.T) {
 		"txMapExpectedEntries = a little": "txMapExpectedEntries",
 	} {
 		_, err := settings.Parse(text)
-		if err == nil || !errors.Is(err, settings.ErrSetting) || !strings.Contains(err.Error(), want) {
+		if err == nil || !errors.Is(err, settings.ErrSetting) || !strings.Contains(err.Error(),
+			want) {
 			t.Errorf("%q: %v, want %q in it", text, err, want)
 		}
 	}
@@ -110,7 +111,8 @@ func TestEnvironmentFileAndStructAgree(t *testing.T) {
 }
 
 func TestParseSize(t *testing.T) {
-	for text, want := range map[string]uint64{"0": 0, "4096": 4096, "64K": 64 << 10, "2g": 2 << 30, "1T": 1 << 40} {
+	for text, want := range map[string]uint64{"0": 0, "4096": 4096, "64K": 64 << 10, "2g": 2 << 30,
+		"1T": 1 << 40} {
 		if got, err := settings.ParseSize(text); err != nil || got != want {
 			t.Errorf("%s: %d, %v", text, got, err)
 		}

@@ -7,11 +7,13 @@ import (
 	"github.com/blocktier/blocktier/go/internal/ffi"
 )
 
-// Format is one of the file formats of a subtree. All integers are little-endian, all hashes in internal byte order.
+// Format is one of the file formats of a subtree. All integers are little-endian, all hashes in
+// internal byte order.
 type Format uint32
 
 const (
-	// Plain: root 32 | fees u64 | size u64 | n u64 | n x (hash 32, fee u64, size u64) | c u64 | c x hash 32.
+	// Plain: root 32 | fees u64 | size u64 | n u64 | n x (hash 32, fee u64, size u64) | c u64 | c x
+	// hash 32.
 	Plain Format = 0
 	// WithMagic: Magic, then Plain.
 	WithMagic Format = 1
@@ -49,11 +51,12 @@ type readConfig struct {
 // WithFormat sets the format; Plain is the default.
 func WithFormat(format Format) ReadOption { return func(c *readConfig) { c.format = format } }
 
-// WithLength tells how many bytes the reader has, where it does not know itself (files and buffers do). The nodes are
-// then placed at once; without it their array grows with the bytes that arrive.
+// WithLength tells how many bytes the reader has, where it does not know itself (files and buffers
+// do). The nodes are then placed at once; without it their array grows with the bytes that arrive.
 func WithLength(bytes int64) ReadOption { return func(c *readConfig) { c.length = bytes } }
 
-// AllowTrailing leaves what follows the subtree in the reader; the default is that nothing may follow.
+// AllowTrailing leaves what follows the subtree in the reader; the default is that nothing may
+// follow.
 func AllowTrailing() ReadOption { return func(c *readConfig) { c.trailing = true } }
 
 func newReadConfig(r io.Reader, options []ReadOption) readConfig {
@@ -83,7 +86,8 @@ func lengthOf(r io.Reader) int64 {
 	return -1
 }
 
-// errCount is the error for a count whose items are not all there: one that no real file has, or bytes cut off.
+// errCount is the error for a count whose items are not all there: one that no real file has, or
+// bytes cut off.
 func errCount(what string, count, unit uint64) error {
 	kind := ffi.Truncated
 	if count > 1<<32/unit {

@@ -62,7 +62,8 @@ func (p place) read(t *testing.T, r io.Reader, options ...subtree.ReadOption) (*
 	return subtree.NewSubtreeFromReaderMmap[hash, node](p.rt, r, p.dir, options...)
 }
 
-// TestGoldenSubtrees reads every real subtree and compares with values that were computed elsewhere.
+// TestGoldenSubtrees reads every real subtree and compares with values that were computed
+// elsewhere.
 func TestGoldenSubtrees(t *testing.T) {
 	var expected map[string]expectedSubtree
 	readJSON(t, &expected, "expected", "subtrees.json")
@@ -76,7 +77,8 @@ func TestGoldenSubtrees(t *testing.T) {
 				t.Fatal(err)
 			}
 			// A reader of unknown length makes the array grow.
-			st, err := p.read(t, iotest.OneByteReader(bytes.NewReader(input)), subtree.WithFormat(want.format()))
+			st, err := p.read(t, iotest.OneByteReader(bytes.NewReader(input)),
+				subtree.WithFormat(want.format()))
 			if err != nil {
 				t.Fatalf("%s %s: %v", p.name, file, err)
 			}
@@ -114,7 +116,8 @@ func checkGolden(t *testing.T, name string, st *tree, want *expectedSubtree) {
 			}
 		}
 		leaf := st.Nodes[proof.Index].Hash
-		if display(leaf) != proof.Leaf || subtree.FoldProof(leaf, uint64(proof.Index), siblings) != *st.RootHash() {
+		if display(leaf) != proof.Leaf || subtree.FoldProof(leaf, uint64(proof.Index),
+			siblings) != *st.RootHash() {
 			t.Errorf("%s: the proof of leaf %d leads elsewhere", name, proof.Index)
 		}
 	}
@@ -150,13 +153,15 @@ func checkBytes(t *testing.T, name string, st *tree, want *expectedSubtree, inpu
 		t.Errorf("%s: digest of the nodes", name)
 	}
 	err = st.Verify(subtree.VerifyOptions[hash]{})
-	honest := want.Kind == "hashes" || want.FeesStored == want.FeesSum && want.ConflictingInNodes == want.NConflicting
+	honest := want.Kind == "hashes" || want.FeesStored == want.FeesSum &&
+		want.ConflictingInNodes == want.NConflicting
 	if honest != (err == nil) {
 		t.Errorf("%s: verify: %v", name, err)
 	}
 }
 
-// TestBadSubtrees reads every corrupted file, from a buffer of known length and from a stream of unknown length.
+// TestBadSubtrees reads every corrupted file, from a buffer of known length and from a stream of
+// unknown length.
 func TestBadSubtrees(t *testing.T) {
 	var expected map[string]struct {
 		Format, Expect string
@@ -166,14 +171,16 @@ func TestBadSubtrees(t *testing.T) {
 	if len(expected) < 50 {
 		t.Fatalf("only %d files", len(expected))
 	}
-	formats := map[string]subtree.Format{"S": subtree.Plain, "S+magic": subtree.WithMagic, "hashes": subtree.HashList}
+	formats := map[string]subtree.Format{"S": subtree.Plain, "S+magic": subtree.WithMagic,
+		"hashes": subtree.HashList}
 	for _, p := range places(t) {
 		for file, want := range expected {
 			input, err := os.ReadFile(dataPath("bad", file))
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, r := range []io.Reader{bytes.NewReader(input), iotest.HalfReader(bytes.NewReader(input))} {
+			for _, r := range []io.Reader{bytes.NewReader(input),
+				iotest.HalfReader(bytes.NewReader(input))} {
 				st, err := p.read(t, r, subtree.WithFormat(formats[want.Format]))
 				if (err != nil) != (want.Level == 1) {
 					t.Errorf("%s %s: reading: %v, level %d", p.name, file, err, want.Level)

@@ -4,17 +4,17 @@ import (
 	"hash/maphash"
 )
 
-// hashIndex finds nodes by hash: an open-addressing table of positions plus one, at most half full. It holds no
-// pointers and no hashes: a hit is compared with the node itself. The seed is random, so that hashes cannot be made to
-// collide. Of equal hashes it keeps the first.
+// hashIndex finds nodes by hash: an open-addressing table of positions plus one, at most half full.
+// It holds no pointers and no hashes: a hit is compared with the node itself. The seed is random,
+// so that hashes cannot be made to collide. Of equal hashes it keeps the first.
 type hashIndex struct {
 	seed  maphash.Seed
 	slots []uint32
 	count int
 }
 
-// newHashIndex indexes nodes. It returns the position of the first node that equals an earlier one, and that one's
-// position; both are -1 when all differ.
+// newHashIndex indexes nodes. It returns the position of the first node that equals an earlier one,
+// and that one's position; both are -1 when all differ.
 func newHashIndex(nodes []rawNode, expected int) (index *hashIndex, duplicate, first int) {
 	size := 16
 	for size < 2*max(len(nodes), expected) {
@@ -30,7 +30,8 @@ func newHashIndex(nodes []rawNode, expected int) (index *hashIndex, duplicate, f
 	return index, duplicate, first
 }
 
-// add indexes nodes[position] and returns -1, or the position of an equal node that was added before. The table grows.
+// add indexes nodes[position] and returns -1, or the position of an equal node that was added
+// before. The table grows.
 func (x *hashIndex) add(nodes []rawNode, position int) int {
 	x.count++
 	if 2*x.count > len(x.slots) {

@@ -70,8 +70,8 @@ type nativeLevels struct {
 	cleanup runtime.Cleanup
 }
 
-// nativeLevelsState outlives the levels of a subtree that its owner forgets to close. Its gate is only entered by
-// Close: all other use is under the subtree's lock, which Close takes first.
+// nativeLevelsState outlives the levels of a subtree that its owner forgets to close. Its gate is
+// only entered by Close: all other use is under the subtree's lock, which Close takes first.
 type nativeLevelsState struct {
 	gate   ffi.Gate
 	handle ffi.MerkleLevels
@@ -79,7 +79,8 @@ type nativeLevelsState struct {
 	logger *slog.Logger
 }
 
-func newNativeLevels(rt *blocktier.Runtime, nodes unsafe.Pointer, count int, dir string) (*nativeLevels, error) {
+func newNativeLevels(rt *blocktier.Runtime, nodes unsafe.Pointer, count int,
+	dir string) (*nativeLevels, error) {
 	s := &nativeLevelsState{count: count, logger: rt.Logger()}
 	err := rt.Use(func(native ffi.Runtime) (err error) {
 		s.handle, err = ffi.NewMerkleLevels(native, nodes, count, NodeBytes, dir)

@@ -40,7 +40,8 @@ type place struct {
 	dir  string
 }
 
-// places are the heap and, where the library is part of the build, anonymous memory and a mapped file.
+// places are the heap and, where the library is part of the build, anonymous memory and a mapped
+// file.
 func places(t *testing.T) []place {
 	t.Helper()
 	all := []place{{name: "heap"}}

@@ -8,8 +8,9 @@ import (
 	"github.com/blocktier/blocktier/go/internal/ffi"
 )
 
-// Merkle trees by Bitcoin's rule: a parent is sha256d(left || right), the odd last node of a level pairs with itself,
-// the root of one leaf is the leaf. With the library the roots come from it; the code below is the same in Go.
+// Merkle trees by Bitcoin's rule: a parent is sha256d(left || right), the odd last node of a level
+// pairs with itself, the root of one leaf is the leaf. With the library the roots come from it; the
+// code below is the same in Go.
 
 // pair is the parent of two nodes.
 func pair(left, right *[32]byte) [32]byte {
@@ -28,7 +29,8 @@ func lift(root [32]byte, levels int) [32]byte {
 	return root
 }
 
-// folder computes a root leaf by leaf: one pending node per level, no memory that grows with the leaves.
+// folder computes a root leaf by leaf: one pending node per level, no memory that grows with the
+// leaves.
 type folder struct {
 	pending [64][32]byte
 	count   uint64
@@ -43,8 +45,9 @@ func (f *folder) add(hash [32]byte) {
 	f.count++
 }
 
-// root ends the tree; there must be a leaf. It walks up the right edge from the lowest pending node: where a level has
-// a pending node that is its left neighbour they pair, elsewhere the edge is the odd last node and pairs with itself.
+// root ends the tree; there must be a leaf. It walks up the right edge from the lowest pending
+// node: where a level has a pending node that is its left neighbour they pair, elsewhere the edge
+// is the odd last node and pairs with itself.
 func (f *folder) root() [32]byte {
 	level := bits.TrailingZeros64(f.count)
 	edge := f.pending[level]
@@ -60,18 +63,20 @@ func (f *folder) root() [32]byte {
 	return edge
 }
 
-// nodesRoot is the root over nodes, of which there must be one; first, if given, replaces the hash of node 0.
+// nodesRoot is the root over nodes, of which there must be one; first, if given, replaces the hash
+// of node 0.
 func nodesRoot(nodes []rawNode, first *[32]byte, paddedHeight int) ([32]byte, error) {
 	if len(nodes) == 0 {
 		return [32]byte{}, errNoNodes()
 	}
 	height := heightOf(len(nodes))
 	if paddedHeight != 0 && (paddedHeight < height || paddedHeight > maxHeight) {
-		return [32]byte{}, ffi.Errorf(ffi.InvalidArgument, "cannot pad a tree of height %d to height %d", height,
-			paddedHeight)
+		return [32]byte{}, ffi.Errorf(ffi.InvalidArgument,
+			"cannot pad a tree of height %d to height %d", height, paddedHeight)
 	}
 	if ffi.Available() == nil {
-		return ffi.SubtreeRoot(unsafe.Pointer(unsafe.SliceData(nodes)), len(nodes), first, uint32(paddedHeight))
+		return ffi.SubtreeRoot(unsafe.Pointer(unsafe.SliceData(nodes)), len(nodes), first,
+			uint32(paddedHeight))
 	}
 	root := goNodesRoot(nodes, first)
 	return lift(root, max(paddedHeight, height)-height), nil
@@ -109,17 +114,19 @@ func goRoot[H ~[32]byte](hashes []H) [32]byte {
 	return f.root()
 }
 
-// BlockRoot is a block's Merkle root over the roots of its subtrees: all but the last have 2^height leaves, the last
-// has lastLeaves and its root is lifted to that height. A block of one subtree has that subtree's root.
+// BlockRoot is a block's Merkle root over the roots of its subtrees: all but the last have 2^height
+// leaves, the last has lastLeaves and its root is lifted to that height. A block of one subtree has
+// that subtree's root.
 func BlockRoot[H ~[32]byte](roots []H, height int, lastLeaves uint64) (H, error) {
 	switch {
 	case len(roots) == 0:
 		return H{}, ffi.Errorf(ffi.InvalidArgument, "no block root over no subtrees")
 	case height < 0 || height > maxHeight:
-		return H{}, ffi.Errorf(ffi.InvalidArgument, "subtrees of height %d; want 0 to %d", height, maxHeight)
+		return H{}, ffi.Errorf(ffi.InvalidArgument, "subtrees of height %d; want 0 to %d", height,
+			maxHeight)
 	case lastLeaves == 0 || lastLeaves > 1<<height:
-		return H{}, ffi.Errorf(ffi.InvalidArgument, "the last subtree has %d leaves; want 1 to %d", lastLeaves,
-			uint64(1)<<height)
+		return H{}, ffi.Errorf(ffi.InvalidArgument, "the last subtree has %d leaves; want 1 to %d",
+			lastLeaves, uint64(1)<<height)
 	}
 	if ffi.Available() == nil {
 		root, err := ffi.BlockRoot(hashBytes(roots), uint32(height), lastLeaves)
@@ -141,7 +148,8 @@ func goBlockRoot[H ~[32]byte](roots []H, height int, lastLeaves uint64) [32]byte
 	return f.root()
 }
 
-// FoldProof is the root that a proof leads to: siblings from the leaf up, the leaf's own position deciding the sides.
+// FoldProof is the root that a proof leads to: siblings from the leaf up, the leaf's own position
+// deciding the sides.
 func FoldProof[H ~[32]byte](leaf H, index uint64, siblings []H) H {
 	hash := [32]byte(leaf)
 	for i := range siblings {

@@ -29,7 +29,8 @@ func someNodes(n int) ([]rawNode, [][32]byte) {
 	return nodes, hashes
 }
 
-// TestRootsAndProofsAgree compares all ways to a root, for every count of leaves around the powers of two.
+// TestRootsAndProofsAgree compares all ways to a root, for every count of leaves around the powers
+// of two.
 func TestRootsAndProofsAgree(t *testing.T) {
 	for n := 1; n <= 70; n++ {
 		nodes, hashes := someNodes(n)

@@ -10,7 +10,8 @@ import (
 	"github.com/blocktier/blocktier/go/internal/inpoints"
 )
 
-// The subtreeMeta format: root 32 | n u32 | n x inpoints, one per node in order, as encoded by txmap.TxInpointsCodec:
+// The subtreeMeta format: root 32 | n u32 | n x inpoints, one per node in order, as encoded by
+// txmap.TxInpointsCodec:
 //
 //	p u32 | p x parent hash 32 | p x (k u32 | k x output index u32)
 //
@@ -55,7 +56,8 @@ func (m *MetaWriter) Close() error {
 	return m.w.Flush()
 }
 
-// MetaReader reads a subtreeMeta file entry by entry. Its memory is bounded by the longest entry that is really there.
+// MetaReader reads a subtreeMeta file entry by entry. Its memory is bounded by the longest entry
+// that is really there.
 type MetaReader[H ~[32]byte] struct {
 	// Root and Count are the file's header. The root is a claim.
 	Root  H
@@ -81,7 +83,8 @@ func NewMetaReader[H ~[32]byte](r io.Reader) (*MetaReader[H], error) {
 	return m, nil
 }
 
-// Next returns the next node's encoded inpoints, valid until the next call; io.EOF after the last, when nothing follows.
+// Next returns the next node's encoded inpoints, valid until the next call; io.EOF after the last,
+// when nothing follows.
 func (m *MetaReader[H]) Next() ([]byte, error) {
 	if m.next == m.Count {
 		if err := m.in.end(); err != nil {

@@ -1,12 +1,13 @@
-// Package subtree holds subtrees of a block: up to 2^k transactions with fees and sizes, their Merkle root and proofs.
+// Package subtree holds subtrees of a block: up to 2^k transactions with fees and sizes, their
+// Merkle root and proofs.
 //
-// The nodes live on the Go heap, in anonymous memory outside it, or in a mapped file; in each case Nodes is an ordinary
-// slice of the node's own 48-byte struct type N, and appending costs no call into C. Everything is generic over N and
-// over the node's hash type H.
+// The nodes live on the Go heap, in anonymous memory outside it, or in a mapped file; in each case
+// Nodes is an ordinary slice of the node's own 48-byte struct type N, and appending costs no call
+// into C. Everything is generic over N and over the node's hash type H.
 //
-// Formats: plain (what Serialize gives), with the 8-byte magic of the blob store, and bare hash lists; see Format. No
-// count in a file is believed before the bytes are there. A root in a file is not believed at all: RootHash computes
-// it, and Verify compares.
+// Formats: plain (what Serialize gives), with the 8-byte magic of the blob store, and bare hash
+// lists; see Format. No count in a file is believed before the bytes are there. A root in a file is
+// not believed at all: RootHash computes it, and Verify compares.
 //
 // Subtrees on the heap need no Close; mapped ones do.
 package subtree
@@ -36,7 +37,8 @@ type Node[H ~[32]byte] struct {
 	SizeInBytes uint64
 }
 
-// CoinbasePlaceholder stands for the coinbase transaction as the first leaf of a block's first subtree.
+// CoinbasePlaceholder stands for the coinbase transaction as the first leaf of a block's first
+// subtree.
 var CoinbasePlaceholder = [32]byte{
 	0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
 	0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
@@ -69,13 +71,17 @@ func checkLayout[N any]() error {
 func layoutOf(node reflect.Type) error {
 	if node.Kind() != reflect.Struct || node.Size() != NodeBytes || node.NumField() != 3 {
 		return ffi.Errorf(ffi.InvalidArgument,
-			"%s is no node type: want a struct of %d bytes with a 32-byte hash and two uint64", node, NodeBytes)
+			"%s is no node type: want a struct of %d bytes with a 32-byte hash and two uint64",
+			node, NodeBytes)
 	}
 	hash, fee, size := node.Field(0), node.Field(1), node.Field(2)
-	if hash.Type.Kind() != reflect.Array || hash.Type.Len() != 32 || hash.Type.Elem().Kind() != reflect.Uint8 {
-		return ffi.Errorf(ffi.InvalidArgument, "the first field of node type %s is %s; want a 32-byte hash", node, hash.Type)
+	if hash.Type.Kind() != reflect.Array || hash.Type.Len() != 32 ||
+		hash.Type.Elem().Kind() != reflect.Uint8 {
+		return ffi.Errorf(ffi.InvalidArgument,
+			"the first field of node type %s is %s; want a 32-byte hash", node, hash.Type)
 	}
-	if fee.Type.Kind() != reflect.Uint64 || fee.Offset != 32 || size.Type.Kind() != reflect.Uint64 || size.Offset != 40 {
+	if fee.Type.Kind() != reflect.Uint64 || fee.Offset != 32 ||
+		size.Type.Kind() != reflect.Uint64 || size.Offset != 40 {
 		return ffi.Errorf(ffi.InvalidArgument,
 			"fields 2 and 3 of node type %s are %s at %d and %s at %d; want uint64 at 32 (fee) and at 40 (size)", node,
 			fee.Type, fee.Offset, size.Type, size.Offset)

@@ -11,8 +11,8 @@ import (
 	"github.com/blocktier/blocktier/go/internal/ffi"
 )
 
-// NodeArray is memory for a fixed number of nodes, on the Go heap or outside it. Its methods may be called
-// concurrently; what happens to the nodes is the caller's business.
+// NodeArray is memory for a fixed number of nodes, on the Go heap or outside it. Its methods may be
+// called concurrently; what happens to the nodes is the caller's business.
 type NodeArray[N any] struct {
 	mu      sync.Mutex
 	nodes   []N // length 0, capacity as asked for; nil when closed
@@ -35,9 +35,11 @@ func NewHeapArray[N any](capacity int) (*NodeArray[N], error) {
 	return &NodeArray[N]{nodes: make([]N, 0, capacity)}, nil
 }
 
-// NewNodeArray makes an array of capacity nodes outside the Go heap: in a file without a name in directory, whose space
-// is reserved before it is mapped, or in anonymous memory where directory is empty.
-func NewNodeArray[N any](rt *blocktier.Runtime, capacity int, directory string) (*NodeArray[N], error) {
+// NewNodeArray makes an array of capacity nodes outside the Go heap: in a file without a name in
+// directory, whose space is reserved before it is mapped, or in anonymous memory where directory is
+// empty.
+func NewNodeArray[N any](rt *blocktier.Runtime, capacity int, directory string) (*NodeArray[N],
+	error) {
 	if err := checkCapacity[N](capacity); err != nil {
 		return nil, err
 	}
@@ -59,16 +61,17 @@ func NewNodeArray[N any](rt *blocktier.Runtime, capacity int, directory string) 
 	return a, nil
 }
 
-// NewNodeArrayOrHeap is NewNodeArray with a way out: where the memory cannot be mapped (no space, no such directory, a
-// file system that does not keep its promises) it warns the runtime's logger and makes a heap array. Errors in the
-// call itself stay errors.
-func NewNodeArrayOrHeap[N any](rt *blocktier.Runtime, capacity int, directory string) (*NodeArray[N], error) {
+// NewNodeArrayOrHeap is NewNodeArray with a way out: where the memory cannot be mapped (no space,
+// no such directory, a file system that does not keep its promises) it warns the runtime's logger
+// and makes a heap array. Errors in the call itself stay errors.
+func NewNodeArrayOrHeap[N any](rt *blocktier.Runtime, capacity int,
+	directory string) (*NodeArray[N], error) {
 	a, err := NewNodeArray[N](rt, capacity, directory)
 	if err == nil || !mayFallBack(rt, err) {
 		return a, err
 	}
-	rt.Logger().Warn("blocktier: nodes go to the Go heap because they cannot be mapped", "directory", directory,
-		"nodes", capacity, "error", err)
+	rt.Logger().Warn("blocktier: nodes go to the Go heap because they cannot be mapped",
+		"directory", directory, "nodes", capacity, "error", err)
 	return NewHeapArray[N](capacity)
 }
 
@@ -76,7 +79,8 @@ func mayFallBack(rt *blocktier.Runtime, err error) bool {
 	if rt == nil {
 		return false
 	}
-	for _, fatal := range []error{ffi.InvalidArgument, ffi.NullPointer, ffi.Closed, ffi.Poisoned, ffi.Panic} {
+	for _, fatal := range []error{ffi.InvalidArgument, ffi.NullPointer, ffi.Closed, ffi.Poisoned,
+		ffi.Panic} {
 		if errors.Is(err, fatal) {
 			return false
 		}
@@ -89,13 +93,15 @@ func checkCapacity[N any](capacity int) error {
 		return err
 	}
 	if capacity < 0 || uint64(capacity) > 1<<maxHeight {
-		return ffi.Errorf(ffi.InvalidArgument, "an array of %d nodes; want 0 to %d", capacity, uint64(1)<<maxHeight)
+		return ffi.Errorf(ffi.InvalidArgument, "an array of %d nodes; want 0 to %d", capacity,
+			uint64(1)<<maxHeight)
 	}
 	return nil
 }
 
-// Slice is the whole array as a slice of length 0; appending up to its capacity stays in the array. It is nil when
-// the array is closed. A slice over mapped memory must not be used after Close: hold a Lease, or be the one who closes.
+// Slice is the whole array as a slice of length 0; appending up to its capacity stays in the array.
+// It is nil when the array is closed. A slice over mapped memory must not be used after Close: hold
+// a Lease, or be the one who closes.
 func (a *NodeArray[N]) Slice() []N {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -108,7 +114,8 @@ func (a *NodeArray[N]) Capacity() int { return cap(a.Slice()) }
 // IsMapped reports whether the nodes are outside the Go heap.
 func (a *NodeArray[N]) IsMapped() bool { return a.mapping != nil }
 
-// Lease keeps the memory until the returned function is called, which must happen exactly once: Close waits for it.
+// Lease keeps the memory until the returned function is called, which must happen exactly once:
+// Close waits for it.
 func (a *NodeArray[N]) Lease() (release func(), err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -123,7 +130,8 @@ func (a *NodeArray[N]) Lease() (release func(), err error) {
 	}, nil
 }
 
-// Close waits for the leases and frees the memory. Slice returns nil afterwards. A second Close returns nil.
+// Close waits for the leases and frees the memory. Slice returns nil afterwards. A second Close
+// returns nil.
 func (a *NodeArray[N]) Close() error {
 	a.mu.Lock()
 	a.nodes = nil

@@ -28,8 +28,8 @@ func (st *Subtree[H, N]) IsComplete() bool {
 	return !st.closed && len(st.Nodes) == cap(st.Nodes)
 }
 
-// NodeIndex is the position of the first node with this hash, -1 if there is none. The first call builds an index of
-// 4 to 8 bytes per node, which additions keep up to date.
+// NodeIndex is the position of the first node with this hash, -1 if there is none. The first call
+// builds an index of 4 to 8 bytes per node, which additions keep up to date.
 func (st *Subtree[H, N]) NodeIndex(hash H) int {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -103,8 +103,8 @@ func (st *Subtree[H, N]) Duplicate() *Subtree[H, N] {
 	}
 }
 
-// RootHash is the Merkle root over the nodes as they are, nil when there are none. It is computed, never taken from a
-// file, and remembered until a node changes.
+// RootHash is the Merkle root over the nodes as they are, nil when there are none. It is computed,
+// never taken from a file, and remembered until a node changes.
 func (st *Subtree[H, N]) RootHash() *H {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -137,8 +137,8 @@ func (st *Subtree[H, N]) computeRoot() ([32]byte, error) {
 	return nodesRoot(raw(st.Nodes), nil, 0)
 }
 
-// RootHashPadded is the root lifted to height, as a shorter last subtree enters the block's tree: one sha256d of the
-// root with itself per level.
+// RootHashPadded is the root lifted to height, as a shorter last subtree enters the block's tree:
+// one sha256d of the root with itself per level.
 func (st *Subtree[H, N]) RootHashPadded(height int) (*H, error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -148,14 +148,15 @@ func (st *Subtree[H, N]) RootHashPadded(height int) (*H, error) {
 	}
 	own := heightOf(len(st.Nodes))
 	if height < own || height > maxHeight {
-		return nil, ffi.Errorf(ffi.InvalidArgument, "cannot pad a tree of height %d to height %d", own, height)
+		return nil, ffi.Errorf(ffi.InvalidArgument, "cannot pad a tree of height %d to height %d",
+			own, height)
 	}
 	padded := H(lift([32]byte(*root), height-own))
 	return &padded, nil
 }
 
-// RootHashWithReplaceRootNode is the root that ReplaceRootNode would give; the subtree stays as it is. Fee and size do
-// not enter the root.
+// RootHashWithReplaceRootNode is the root that ReplaceRootNode would give; the subtree stays as it
+// is. Fee and size do not enter the root.
 func (st *Subtree[H, N]) RootHashWithReplaceRootNode(node *H, _, _ uint64) (*H, error) {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
@@ -174,8 +175,8 @@ func (st *Subtree[H, N]) RootHashWithReplaceRootNode(node *H, _, _ uint64) (*H, 
 	return &replaced, nil
 }
 
-// StoredRoot is the root that the subtree's file claims; false when it came from no file or was changed since. Verify
-// compares it.
+// StoredRoot is the root that the subtree's file claims; false when it came from no file or was
+// changed since. Verify compares it.
 func (st *Subtree[H, N]) StoredRoot() (H, bool) {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
@@ -185,9 +186,9 @@ func (st *Subtree[H, N]) StoredRoot() (H, bool) {
 	return H(*st.stored), true
 }
 
-// GetMerkleProof is the path from leaf index to the root: the siblings from the leaf up; the sibling of an odd last
-// node is itself. The first proof computes and keeps the levels of the tree, 32 bytes per node, outside the Go heap
-// where the nodes are; the next ones take microseconds.
+// GetMerkleProof is the path from leaf index to the root: the siblings from the leaf up; the
+// sibling of an odd last node is itself. The first proof computes and keeps the levels of the tree,
+// 32 bytes per node, outside the Go heap where the nodes are; the next ones take microseconds.
 func (st *Subtree[H, N]) GetMerkleProof(index int) ([]*H, error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -226,7 +227,8 @@ func (st *Subtree[H, N]) buildLevels() error {
 		st.levels = newHeapLevels(raw(st.Nodes))
 		return nil
 	}
-	native, err := newNativeLevels(st.rt, unsafe.Pointer(unsafe.SliceData(st.Nodes)), len(st.Nodes), st.dir)
+	native, err := newNativeLevels(st.rt, unsafe.Pointer(unsafe.SliceData(st.Nodes)), len(st.Nodes),
+		st.dir)
 	if err != nil {
 		return err
 	}

@@ -13,12 +13,14 @@ import (
 // firstNodes is the size of the array that the nodes of a reader of unknown length start in: 3 MiB.
 const firstNodes = 1 << 16
 
-// readChunk is the most that is read at once, in bytes; a multiple of the sizes of nodes and hashes.
+// readChunk is the most that is read at once, in bytes; a multiple of the sizes of nodes and
+// hashes.
 const readChunk = 96 << 14
 
-// NewSubtreeFromReader reads a subtree onto the Go heap. The result is full: its capacity is what was read. Structure
-// is checked, root, sums and policy are not: see Verify.
-func NewSubtreeFromReader[H ~[32]byte, N any](r io.Reader, options ...ReadOption) (*Subtree[H, N], error) {
+// NewSubtreeFromReader reads a subtree onto the Go heap. The result is full: its capacity is what
+// was read. Structure is checked, root, sums and policy are not: see Verify.
+func NewSubtreeFromReader[H ~[32]byte, N any](r io.Reader, options ...ReadOption) (*Subtree[H, N],
+	error) {
 	if err := checkLayout[N](); err != nil {
 		return nil, err
 	}
@@ -29,11 +31,12 @@ func NewSubtreeFromReader[H ~[32]byte, N any](r io.Reader, options ...ReadOption
 	return st, nil
 }
 
-// NewSubtreeFromReaderMmap reads a subtree into a mapped file in directory, or into anonymous memory outside the Go
-// heap where directory is empty: the reader's bytes go straight there. Where that cannot be had the Go heap is used and
-// the runtime's logger warned; the reader is read once in any case. The result must be closed.
-func NewSubtreeFromReaderMmap[H ~[32]byte, N any](rt *blocktier.Runtime, r io.Reader, directory string,
-	options ...ReadOption) (*Subtree[H, N], error) {
+// NewSubtreeFromReaderMmap reads a subtree into a mapped file in directory, or into anonymous
+// memory outside the Go heap where directory is empty: the reader's bytes go straight there. Where
+// that cannot be had the Go heap is used and the runtime's logger warned; the reader is read once
+// in any case. The result must be closed.
+func NewSubtreeFromReaderMmap[H ~[32]byte, N any](rt *blocktier.Runtime, r io.Reader,
+	directory string, options ...ReadOption) (*Subtree[H, N], error) {
 	if rt == nil {
 		return nil, rt.Use(nil)
 	}
@@ -52,8 +55,9 @@ func (st *Subtree[H, N]) Deserialize(b []byte) error {
 	return st.DeserializeFromReader(bytes.NewReader(b))
 }
 
-// DeserializeFromReader reads the plain format. The subtree's content is replaced, by what was read or, on an error, by
-// nothing; a mapped subtree is mapped again, so slices of its old Nodes end here.
+// DeserializeFromReader reads the plain format. The subtree's content is replaced, by what was read
+// or, on an error, by nothing; a mapped subtree is mapped again, so slices of its old Nodes end
+// here.
 func (st *Subtree[H, N]) DeserializeFromReader(r io.Reader) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -117,7 +121,8 @@ func (st *Subtree[H, N]) readInto(in *input, c readConfig, place *place[N]) erro
 			return err
 		}
 		if string(magic[:]) != Magic {
-			return ffi.FormatError(ffi.BadMagic, "the file begins with %q, not with %q", magic[:], Magic)
+			return ffi.FormatError(ffi.BadMagic, "the file begins with %q, not with %q", magic[:],
+				Magic)
 		}
 	case Plain:
 	default:
@@ -212,7 +217,8 @@ func (p *place[N]) grow(capacity int) error {
 	return nil
 }
 
-// more makes room behind the nodes: at most total nodes in all, at once if the input is known to hold them.
+// more makes room behind the nodes: at most total nodes in all, at once if the input is known to
+// hold them.
 func (p *place[N]) more(in *input, total int) error {
 	if len(p.nodes) < cap(p.nodes) {
 		return nil
@@ -232,7 +238,8 @@ func readNodes[N any](in *input, place *place[N], count uint64) error {
 		return errCount("nodes", count, NodeBytes)
 	}
 	if count > 1<<maxHeight {
-		return ffi.FormatError(ffi.CountTooLarge, "the count says %d nodes; the limit is %d", count, uint64(1)<<maxHeight)
+		return ffi.FormatError(ffi.CountTooLarge, "the count says %d nodes; the limit is %d", count,
+			uint64(1)<<maxHeight)
 	}
 	total := int(count)
 	for len(place.nodes) < total {
@@ -288,7 +295,8 @@ func readHashList[N any](in *input, place *place[N]) error {
 	total := 1 << maxHeight
 	if in.left > 0 {
 		if in.left/32 > 1<<maxHeight {
-			return ffi.FormatError(ffi.CountTooLarge, "a list of %d hashes; the limit is %d", in.left/32, total)
+			return ffi.FormatError(ffi.CountTooLarge, "a list of %d hashes; the limit is %d",
+				in.left/32, total)
 		}
 		total = int(in.left / 32)
 	}

@@ -12,8 +12,9 @@ import (
 
 // Subtree is a run of transactions of a block, at most 2^Height, as the leaves of a Merkle tree.
 //
-// The exported fields are there to be read and to be assigned to the node's own structs; change them through the
-// methods, or call Changed afterwards. Methods may be called concurrently, except the one whose name says WithoutLock.
+// The exported fields are there to be read and to be assigned to the node's own structs; change
+// them through the methods, or call Changed afterwards. Methods may be called concurrently, except
+// the one whose name says WithoutLock.
 type Subtree[H ~[32]byte, N any] struct {
 	// Height is that of the complete tree.
 	Height int
@@ -42,7 +43,8 @@ type Subtree[H ~[32]byte, N any] struct {
 // NewTree makes an empty subtree of up to 2^height nodes on the Go heap.
 func NewTree[H ~[32]byte, N any](height int) (*Subtree[H, N], error) {
 	if height < 0 || height > maxHeight {
-		return nil, ffi.Errorf(ffi.InvalidArgument, "a subtree of height %d; want 0 to %d", height, maxHeight)
+		return nil, ffi.Errorf(ffi.InvalidArgument, "a subtree of height %d; want 0 to %d", height,
+			maxHeight)
 	}
 	array, err := NewHeapArray[N](1 << height)
 	if err != nil {
@@ -59,20 +61,24 @@ func NewTreeByLeafCount[H ~[32]byte, N any](leaves int) (*Subtree[H, N], error) 
 	return NewTree[H, N](heightOf(leaves))
 }
 
-// NewIncompleteTreeByLeafCount makes an empty subtree for the least power of two that holds leaves nodes, on the heap.
+// NewIncompleteTreeByLeafCount makes an empty subtree for the least power of two that holds leaves
+// nodes, on the heap.
 func NewIncompleteTreeByLeafCount[H ~[32]byte, N any](leaves int) (*Subtree[H, N], error) {
 	if leaves < 1 {
-		return nil, ffi.Errorf(ffi.InvalidArgument, "a subtree for %d leaves; want at least 1", leaves)
+		return nil, ffi.Errorf(ffi.InvalidArgument, "a subtree for %d leaves; want at least 1",
+			leaves)
 	}
 	return NewTree[H, N](heightOf(leaves))
 }
 
-// NewTreeMmap makes an empty subtree of up to 2^height nodes in a mapped file in directory, or in anonymous memory
-// outside the Go heap where directory is empty. If that cannot be had it warns the runtime's logger and uses the heap;
-// IsMmapBacked tells. It must be closed.
-func NewTreeMmap[H ~[32]byte, N any](rt *blocktier.Runtime, height int, directory string) (*Subtree[H, N], error) {
+// NewTreeMmap makes an empty subtree of up to 2^height nodes in a mapped file in directory, or in
+// anonymous memory outside the Go heap where directory is empty. If that cannot be had it warns the
+// runtime's logger and uses the heap; IsMmapBacked tells. It must be closed.
+func NewTreeMmap[H ~[32]byte, N any](rt *blocktier.Runtime, height int,
+	directory string) (*Subtree[H, N], error) {
 	if height < 0 || height > maxHeight {
-		return nil, ffi.Errorf(ffi.InvalidArgument, "a subtree of height %d; want 0 to %d", height, maxHeight)
+		return nil, ffi.Errorf(ffi.InvalidArgument, "a subtree of height %d; want 0 to %d", height,
+			maxHeight)
 	}
 	array, err := NewNodeArrayOrHeap[N](rt, 1<<height, directory)
 	if err != nil {
@@ -94,7 +100,8 @@ func NewTreeByLeafCountMmap[H ~[32]byte, N any](rt *blocktier.Runtime, leaves in
 
 func checkPowerOfTwo(leaves int) error {
 	if leaves < 1 || leaves&(leaves-1) != 0 {
-		return ffi.Errorf(ffi.InvalidArgument, "a subtree of %d leaves; want a power of two", leaves)
+		return ffi.Errorf(ffi.InvalidArgument, "a subtree of %d leaves; want a power of two",
+			leaves)
 	}
 	return nil
 }
@@ -107,8 +114,8 @@ func (st *Subtree[H, N]) adopt(rt *blocktier.Runtime, directory string, array *N
 	}
 }
 
-// Close frees what lies outside the Go heap and sets Nodes to nil; later calls fail with ErrClosed. It waits for the
-// calls that run and for the leases. A second Close returns nil.
+// Close frees what lies outside the Go heap and sets Nodes to nil; later calls fail with ErrClosed.
+// It waits for the calls that run and for the leases. A second Close returns nil.
 func (st *Subtree[H, N]) Close() error {
 	st.mu.Lock()
 	if st.closed {
@@ -129,7 +136,8 @@ func (st *Subtree[H, N]) Close() error {
 	return err
 }
 
-// Lease keeps the memory of Nodes until the returned function is called, which must happen exactly once.
+// Lease keeps the memory of Nodes until the returned function is called, which must happen exactly
+// once.
 func (st *Subtree[H, N]) Lease() (release func(), err error) {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
@@ -167,7 +175,8 @@ func (st *Subtree[H, N]) forgetLevels() error {
 	return levels.free()
 }
 
-// AddNode appends a transaction. The coinbase placeholder is refused: use AddCoinbaseNode. A full subtree is an error.
+// AddNode appends a transaction. The coinbase placeholder is refused: use AddCoinbaseNode. A full
+// subtree is an error.
 func (st *Subtree[H, N]) AddNode(hash H, fee, sizeInBytes uint64) error {
 	node := rawNode{[32]byte(hash), fee, sizeInBytes}
 	st.mu.Lock()
@@ -184,7 +193,8 @@ func (st *Subtree[H, N]) AddSubtreeNode(node N) error {
 	return err
 }
 
-// AddSubtreeNodeWithoutLock appends a node for a caller who knows that nobody else uses the subtree meanwhile.
+// AddSubtreeNodeWithoutLock appends a node for a caller who knows that nobody else uses the subtree
+// meanwhile.
 func (st *Subtree[H, N]) AddSubtreeNodeWithoutLock(node N) error {
 	if unsafe.Sizeof(node) != NodeBytes {
 		return checkLayout[N]()
@@ -197,7 +207,8 @@ func (st *Subtree[H, N]) add(node *rawNode) error {
 		return st.errFull()
 	}
 	if node.isPlaceholder() {
-		return ffi.Errorf(ffi.InvalidArgument, "the coinbase placeholder is not a transaction; call AddCoinbaseNode")
+		return ffi.Errorf(ffi.InvalidArgument,
+			"the coinbase placeholder is not a transaction; call AddCoinbaseNode")
 	}
 	fees, feesCarry := bits.Add64(st.Fees, node.fee, 0)
 	size, sizeCarry := bits.Add64(st.SizeInBytes, node.size, 0)
@@ -217,7 +228,8 @@ func (st *Subtree[H, N]) add(node *rawNode) error {
 
 func errOverflow(fees uint64, position int) error {
 	if fees != 0 {
-		return ffi.FormatError(ffi.FeeSumOverflow, "the fees up to node %d exceed 64 bits", position)
+		return ffi.FormatError(ffi.FeeSumOverflow, "the fees up to node %d exceed 64 bits",
+			position)
 	}
 	return ffi.FormatError(ffi.SizeSumOverflow, "the sizes up to node %d exceed 64 bits", position)
 }
@@ -242,14 +254,16 @@ func (st *Subtree[H, N]) AddCoinbaseNode() error {
 		return st.errFull()
 	}
 	if len(st.Nodes) != 0 {
-		return ffi.Errorf(ffi.InvalidArgument, "the coinbase comes first, but the subtree has %d nodes", len(st.Nodes))
+		return ffi.Errorf(ffi.InvalidArgument,
+			"the coinbase comes first, but the subtree has %d nodes", len(st.Nodes))
 	}
 	placeholder := rawNode{hash: CoinbasePlaceholder}
 	st.Nodes = append(st.Nodes, *(*N)(unsafe.Pointer(&placeholder)))
 	return st.forget()
 }
 
-// AddConflictingNode marks a leaf as conflicting. Marking it again does nothing; a hash that is no leaf is an error.
+// AddConflictingNode marks a leaf as conflicting. Marking it again does nothing; a hash that is no
+// leaf is an error.
 func (st *Subtree[H, N]) AddConflictingNode(hash H) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -265,7 +279,8 @@ func (st *Subtree[H, N]) AddConflictingNode(hash H) error {
 	return nil
 }
 
-// RemoveNodeAtIndex removes a leaf and moves the later ones up; it is no longer listed as conflicting.
+// RemoveNodeAtIndex removes a leaf and moves the later ones up; it is no longer listed as
+// conflicting.
 func (st *Subtree[H, N]) RemoveNodeAtIndex(index int) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -278,7 +293,8 @@ func (st *Subtree[H, N]) RemoveNodeAtIndex(index int) error {
 	copy(st.Nodes[index:], st.Nodes[index+1:])
 	st.Nodes = st.Nodes[:len(st.Nodes)-1]
 	hash := H(node.hash)
-	st.ConflictingNodes = slices.DeleteFunc(st.ConflictingNodes, func(other H) bool { return other == hash })
+	st.ConflictingNodes = slices.DeleteFunc(st.ConflictingNodes,
+		func(other H) bool { return other == hash })
 	return st.forget()
 }
 
@@ -287,14 +303,15 @@ func (st *Subtree[H, N]) checkIndex(index int) error {
 		return errClosed()
 	}
 	if index < 0 || index >= len(st.Nodes) {
-		return ffi.Errorf(ffi.InvalidArgument, "no node %d in a subtree of %d nodes", index, len(st.Nodes))
+		return ffi.Errorf(ffi.InvalidArgument, "no node %d in a subtree of %d nodes", index,
+			len(st.Nodes))
 	}
 	return nil
 }
 
-// ReplaceRootNode replaces the first node, usually the coinbase placeholder, or adds it to an empty subtree, and
-// returns the new root. It returns nil and changes nothing where the subtree is closed, has no room, or the sums exceed
-// 64 bits.
+// ReplaceRootNode replaces the first node, usually the coinbase placeholder, or adds it to an empty
+// subtree, and returns the new root. It returns nil and changes nothing where the subtree is
+// closed, has no room, or the sums exceed 64 bits.
 func (st *Subtree[H, N]) ReplaceRootNode(node *H, fee, sizeInBytes uint64) *H {
 	st.mu.Lock()
 	defer st.mu.Unlock()

@@ -46,7 +46,8 @@ func TestAgainstAPlainSlice(t *testing.T) {
 				n := node{numbered(next), random.Uint64N(1000), random.Uint64N(1000)}
 				next++
 				model[0] = n
-				if root := st.ReplaceRootNode(&n.Hash, n.Fee, n.SizeInBytes); *root != modelRoot(t, model) {
+				if root := st.ReplaceRootNode(&n.Hash, n.Fee, n.SizeInBytes); *root != modelRoot(t,
+					model) {
 					t.Fatalf("%s: root after replacing the first node", p.name)
 				}
 			case len(model) > 0:
@@ -79,9 +80,10 @@ func compare(t *testing.T, name string, st *tree, model []node, random *rand.Ran
 			t.Fatalf("%s: node %d is at %d", name, i, st.NodeIndex(n.Hash))
 		}
 	}
-	if st.Fees != fees || st.SizeInBytes != size || st.Length() != len(model) || st.HasNode(numbered(0)) {
-		t.Fatalf("%s: fees %d, size %d, length %d; want %d, %d, %d", name, st.Fees, st.SizeInBytes, st.Length(), fees,
-			size, len(model))
+	if st.Fees != fees || st.SizeInBytes != size || st.Length() != len(model) ||
+		st.HasNode(numbered(0)) {
+		t.Fatalf("%s: fees %d, size %d, length %d; want %d, %d, %d", name, st.Fees, st.SizeInBytes,
+			st.Length(), fees, size, len(model))
 	}
 	if len(model) == 0 {
 		return
@@ -122,13 +124,15 @@ func TestLimitsAreErrors(t *testing.T) {
 		if err := st.AddCoinbaseNode(); !errors.Is(err, blocktier.ErrInvalidArgument) {
 			t.Errorf("%s: second coinbase: %v", p.name, err)
 		}
-		if err := st.AddNode(subtree.CoinbasePlaceholder, 1, 1); !errors.Is(err, blocktier.ErrInvalidArgument) {
+		if err := st.AddNode(subtree.CoinbasePlaceholder, 1, 1); !errors.Is(err,
+			blocktier.ErrInvalidArgument) {
 			t.Errorf("%s: placeholder as a transaction: %v", p.name, err)
 		}
 		if err := st.AddNode(numbered(1), math.MaxUint64, 1); err != nil {
 			t.Fatal(err)
 		}
-		if err := st.AddNode(numbered(2), 1, 1); !errors.Is(err, blocktier.ErrInvalidArgument) || !st.IsComplete() {
+		if err := st.AddNode(numbered(2), 1, 1); !errors.Is(err, blocktier.ErrInvalidArgument) ||
+			!st.IsComplete() {
 			t.Errorf("%s: a third node of two: %v", p.name, err)
 		}
 		for _, index := range []int{-1, 2, math.MaxInt} {
@@ -153,10 +157,12 @@ func TestLimitsAreErrors(t *testing.T) {
 	if _, err := subtree.NewTree[hash, node](-1); !errors.Is(err, blocktier.ErrInvalidArgument) {
 		t.Error(err)
 	}
-	if _, err := subtree.NewTreeByLeafCount[hash, node](3); !errors.Is(err, blocktier.ErrInvalidArgument) {
+	if _, err := subtree.NewTreeByLeafCount[hash, node](3); !errors.Is(err,
+		blocktier.ErrInvalidArgument) {
 		t.Error(err)
 	}
-	if st, err := subtree.NewIncompleteTreeByLeafCount[hash, node](3); err != nil || st.Size() != 4 {
+	if st, err := subtree.NewIncompleteTreeByLeafCount[hash, node](3); err != nil ||
+		st.Size() != 4 {
 		t.Error(err)
 	}
 }
@@ -174,14 +180,17 @@ func TestCoinbaseReplacedAndConflicting(t *testing.T) {
 		}
 		coinbase := numbered(100)
 		would, err := st.RootHashWithReplaceRootNode(&coinbase, 7, 70)
-		if err != nil || *would == *st.RootHash() || st.Nodes[0].Hash != subtree.CoinbasePlaceholder {
+		if err != nil || *would == *st.RootHash() ||
+			st.Nodes[0].Hash != subtree.CoinbasePlaceholder {
 			t.Fatalf("%s: %v", p.name, err)
 		}
-		if got := st.ReplaceRootNode(&coinbase, 1000, 70); *got != *would || st.Fees != 1006 || st.SizeInBytes != 100 {
+		if got := st.ReplaceRootNode(&coinbase, 1000, 70); *got != *would || st.Fees != 1006 ||
+			st.SizeInBytes != 100 {
 			t.Errorf("%s: fees %d, size %d", p.name, st.Fees, st.SizeInBytes)
 		}
 		for range 2 {
-			if err := st.AddConflictingNode(numbered(2)); err != nil || len(st.ConflictingNodes) != 1 {
+			if err := st.AddConflictingNode(numbered(2)); err != nil ||
+				len(st.ConflictingNodes) != 1 {
 				t.Errorf("%s: %v", p.name, err)
 			}
 		}
@@ -226,15 +235,16 @@ func TestUseAfterCloseIsAnError(t *testing.T) {
 		_, hashes := st.SerializeNodes()
 		_, difference := st.Difference(setOf{})
 		_, lease := st.Lease()
-		for i, err := range []error{st.AddNode(h, 1, 1), st.AddSubtreeNode(node{}), st.AddCoinbaseNode(),
-			st.AddSubtreeNodeWithoutLock(node{}), st.AddConflictingNode(h), st.RemoveNodeAtIndex(0),
-			st.Deserialize(nil), st.Verify(subtree.VerifyOptions[hash]{}), get, proof, padded, replaced, serialized, hashes,
-			difference, lease} {
+		for i, err := range []error{st.AddNode(h, 1, 1), st.AddSubtreeNode(node{}),
+			st.AddCoinbaseNode(), st.AddSubtreeNodeWithoutLock(node{}), st.AddConflictingNode(h),
+			st.RemoveNodeAtIndex(0), st.Deserialize(nil), st.Verify(subtree.VerifyOptions[hash]{}),
+			get, proof, padded, replaced, serialized, hashes, difference, lease} {
 			if !errors.Is(err, blocktier.ErrClosed) {
 				t.Errorf("%s: call %d on a closed subtree: %v", p.name, i, err)
 			}
 		}
-		if st.RootHash() != nil || st.ReplaceRootNode(&h, 1, 1) != nil || st.Nodes != nil || st.Length() != 0 ||
+		if st.RootHash() != nil || st.ReplaceRootNode(&h, 1, 1) != nil || st.Nodes != nil ||
+			st.Length() != 0 ||
 			st.NodeIndex(h) != -1 || st.Duplicate() != nil || st.Size() != 0 {
 			t.Errorf("%s: a closed subtree has content", p.name)
 		}
@@ -284,7 +294,8 @@ func TestForgottenSubtreeIsFreedAndReported(t *testing.T) {
 		}
 	}()
 	collect(t, "freeing a forgotten subtree", func() bool {
-		return ffi.LiveHandles(ffi.NodeArrayHandle) == before && ffi.LiveHandles(ffi.MerkleLevelsHandle) == 0
+		return ffi.LiveHandles(ffi.NodeArrayHandle) == before &&
+			ffi.LiveHandles(ffi.MerkleLevelsHandle) == 0
 	})
 	if !strings.Contains(log.String(), "was not closed") {
 		t.Errorf("no report: %q", log.String())
@@ -329,12 +340,14 @@ func TestUnmappableFallsBackToTheHeap(t *testing.T) {
 		t.Fatal(err)
 	}
 	missing := filepath.Join(t.TempDir(), "missing")
-	st, err := subtree.NewSubtreeFromReaderMmap[hash, node](rt, io.MultiReader(bytes.NewReader(file)), missing)
+	st, err := subtree.NewSubtreeFromReaderMmap[hash, node](rt,
+		io.MultiReader(bytes.NewReader(file)), missing)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer st.Close()
-	if st.IsMmapBacked() || *st.RootHash() != *source.RootHash() || !strings.Contains(log.String(), missing) {
+	if st.IsMmapBacked() || *st.RootHash() != *source.RootHash() || !strings.Contains(log.String(),
+		missing) {
 		t.Errorf("mapped %v, log %q", st.IsMmapBacked(), log.String())
 	}
 	if err := rt.Close(); err != nil {
@@ -358,7 +371,8 @@ func TestMmapWithoutARuntime(t *testing.T) {
 	}
 }
 
-// TestConcurrentUseAndClose: additions, queries and a Close from many goroutines; afterwards everything is closed.
+// TestConcurrentUseAndClose: additions, queries and a Close from many goroutines; afterwards
+// everything is closed.
 func TestConcurrentUseAndClose(t *testing.T) {
 	for _, p := range places(t) {
 		for range 20 {
@@ -367,7 +381,8 @@ func TestConcurrentUseAndClose(t *testing.T) {
 			for g := range 4 {
 				all.Go(func() {
 					for i := range 64 {
-						if err := st.AddNode(numbered(1+64*g+i), 1, 1); err != nil && !errors.Is(err, blocktier.ErrClosed) {
+						if err := st.AddNode(numbered(1+64*g+i), 1, 1); err != nil &&
+							!errors.Is(err, blocktier.ErrClosed) {
 							t.Error(err)
 						}
 						st.HasNode(numbered(i))

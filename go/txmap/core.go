@@ -9,11 +9,11 @@ import (
 	"github.com/blocktier/blocktier/go/internal/ffi"
 )
 
-// core is the part of a DiskTxMap that knows neither H nor V: the handle, its gate, waiting, and the first error. It
-// outlives the wrapper when a caller forgets to close it.
+// core is the part of a DiskTxMap that knows neither H nor V: the handle, its gate, waiting, and
+// the first error. It outlives the wrapper when a caller forgets to close it.
 //
-// Every method enters the gate before it touches the handle and leaves it afterwards; Close frees the handle when
-// all have left.
+// Every method enters the gate before it touches the handle and leaves it afterwards; Close frees
+// the handle when all have left.
 type core struct {
 	gate   ffi.Gate
 	handle ffi.TxMap
@@ -68,16 +68,20 @@ func (c *core) get(p patience, key *[32]byte, s *scratch, result *ffi.Lookup) (b
 	}
 }
 
-// getWaiting has locals of its own: what its closure captures is allocated, which only calls that wait shall pay.
-func (c *core) getWaiting(p patience, err error, key [32]byte, s *scratch) (result ffi.Lookup, _ error) {
+// getWaiting has locals of its own: what its closure captures is allocated, which only calls that
+// wait shall pay.
+func (c *core) getWaiting(p patience, err error, key [32]byte, s *scratch) (result ffi.Lookup,
+	_ error) {
 	err = c.await(p, err, func(disk bool) error {
 		return c.handle.Get(&key, readFlags(disk), s.existing, &result)
 	})
 	return result, err
 }
 
-// setIfNotExists inserts s.value. If the key is there, result.Found is 1 and s.existing holds its value.
-func (c *core) setIfNotExists(p patience, key *[32]byte, index uint16, s *scratch, result *ffi.Lookup) error {
+// setIfNotExists inserts s.value. If the key is there, result.Found is 1 and s.existing holds its
+// value.
+func (c *core) setIfNotExists(p patience, key *[32]byte, index uint16, s *scratch,
+	result *ffi.Lookup) error {
 	if !c.gate.Enter(key[0]) {
 		return errClosed()
 	}
@@ -90,8 +94,8 @@ func (c *core) setIfNotExists(p patience, key *[32]byte, index uint16, s *scratc
 		if err != nil || result.Found == 0 || int64(result.ValueLength) <= int64(len(s.existing)) {
 			return err
 		}
-		// The value that is there is longer than our buffer: once more with a longer one. If it has been removed
-		// meanwhile, ours is inserted.
+		// The value that is there is longer than our buffer: once more with a longer one. If it has
+		// been removed meanwhile, ours is inserted.
 		s.existing = make([]byte, result.ValueLength)
 	}
 }
@@ -165,7 +169,8 @@ func (c *core) updateSubtreeIndex(p patience, key *[32]byte, index uint16) (bool
 	return found, err
 }
 
-func (c *core) keyWaiting(p patience, err error, key [32]byte, flags func(bool) uint32, op keyOp) (bool, error) {
+func (c *core) keyWaiting(p patience, err error, key [32]byte, flags func(bool) uint32,
+	op keyOp) (bool, error) {
 	var answer bool
 	err = c.await(p, err, func(disk bool) (err error) {
 		answer, err = op(c.handle, &key, flags(disk))
@@ -220,15 +225,16 @@ func (c *core) takeErr() error {
 	if err := c.sticky.take(); err != nil {
 		return err
 	}
-	// A map that failed in the background, without a call that could tell: told once, later by each write.
+	// A map that failed in the background, without a call that could tell: told once, later by each
+	// write.
 	if err := c.failure(); err != nil && !c.failureTaken.Swap(true) {
 		return err
 	}
 	return nil
 }
 
-// close frees the handle after the calls that run on it. A map that had failed says so; trouble with releasing
-// resources alone is a warning.
+// close frees the handle after the calls that run on it. A map that had failed says so; trouble
+// with releasing resources alone is a warning.
 func (c *core) close() error {
 	if !c.gate.Close() {
 		return nil

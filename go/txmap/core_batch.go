@@ -41,7 +41,8 @@ func (c *core) updateBatch(p patience, keys []byte, stride int, index uint16, st
 	})
 }
 
-// existsBatch answers ffi.Found or ffi.Absent per key. What is in RAM is answered at once, only the rest goes to disk.
+// existsBatch answers ffi.Found or ffi.Absent per key. What is in RAM is answered at once, only the
+// rest goes to disk.
 func (c *core) existsBatch(p patience, keys, found []byte) error {
 	return c.use(func(handle ffi.TxMap) error {
 		err := handle.ExistsBatch(keys, ffi.NonBlocking, found)
@@ -57,7 +58,10 @@ func (c *core) existsBatch(p patience, keys, found []byte) error {
 			}
 		}
 		answers := make([]byte, len(items))
-		err = c.await(p, err, func(disk bool) error { return handle.ExistsBatch(rest, readFlags(disk), answers) })
+		err = c.await(p, err, func(disk bool) error {
+			return handle.ExistsBatch(rest,
+				readFlags(disk), answers)
+		})
 		for i, item := range items {
 			found[item] = answers[i]
 		}
@@ -65,8 +69,8 @@ func (c *core) existsBatch(p patience, keys, found []byte) error {
 	})
 }
 
-// reading is a batch of lookups in the making: results that are decided have their values in the first used bytes of
-// the arena, the others are asked for again.
+// reading is a batch of lookups in the making: results that are decided have their values in the
+// first used bytes of the arena, the others are asked for again.
 type reading struct {
 	keys    []byte
 	results []ffi.Lookup

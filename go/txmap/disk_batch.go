@@ -4,10 +4,12 @@ import (
 	"github.com/blocktier/blocktier/go/internal/ffi"
 )
 
-// Batches of a DiskTxMap. The forms with values encode into a pooled RawBatch and use the raw forms.
+// Batches of a DiskTxMap. The forms with values encode into a pooled RawBatch and use the raw
+// forms.
 
 // SetIfNotExistsBatch inserts the absent ones; see TxMap.
-func (m *DiskTxMap[H, V]) SetIfNotExistsBatch(hashes []H, values []V, inserted []bool) (int, error) {
+func (m *DiskTxMap[H, V]) SetIfNotExistsBatch(hashes []H, values []V, inserted []bool) (int,
+	error) {
 	batch, err := m.encode(hashes, values, inserted)
 	defer m.release(batch)
 	if err != nil {
@@ -93,7 +95,8 @@ func (m *DiskTxMap[H, V]) ExistsBatch(hashes []H, found []bool) (int, error) {
 	batch.Reset()
 	batch.Keys = append(batch.Keys, hashes...)
 	batch.resetStates()
-	if err := m.core.existsBatch(m.bounded, keyBytes(hashes), stateBytes(batch.States)); err != nil {
+	if err := m.core.existsBatch(m.bounded, keyBytes(hashes),
+		stateBytes(batch.States)); err != nil {
 		return 0, err
 	}
 	return answers(batch.States, found), nil
@@ -134,7 +137,8 @@ func (m *DiskTxMap[H, V]) UpdateSubtreeIndexBatch(hashes []H, index int16) (int,
 }
 
 // UpdateSubtreeIndexKeys sets the subtree index of keys that lie stride bytes apart; see TxMap.
-func (m *DiskTxMap[H, V]) UpdateSubtreeIndexKeys(keys []byte, stride int, index int16) (int, error) {
+func (m *DiskTxMap[H, V]) UpdateSubtreeIndexKeys(keys []byte, stride int, index int16) (int,
+	error) {
 	n, err := countOf(keys, stride)
 	if err != nil {
 		return 0, err
@@ -150,14 +154,18 @@ func (m *DiskTxMap[H, V]) UpdateSubtreeIndexKeys(keys []byte, stride int, index 
 	return count, err
 }
 
-// SetIfNotExistsRaw inserts the items whose keys are absent and returns how many. States says which.
+// SetIfNotExistsRaw inserts the items whose keys are absent and returns how many. States says
+// which.
 func (m *DiskTxMap[H, V]) SetIfNotExistsRaw(batch *RawBatch[H]) (int, error) {
 	err := m.store(batch, ffi.TxMap.SetIfNotExistsBatch)
 	return batch.count(StateNew), err
 }
 
 // SetRaw inserts or replaces all items. States says which.
-func (m *DiskTxMap[H, V]) SetRaw(batch *RawBatch[H]) error { return m.store(batch, ffi.TxMap.SetBatch) }
+func (m *DiskTxMap[H, V]) SetRaw(batch *RawBatch[H]) error {
+	return m.store(batch,
+		ffi.TxMap.SetBatch)
+}
 
 func (m *DiskTxMap[H, V]) store(batch *RawBatch[H], op batchOp) error {
 	batch.resetStates()
@@ -167,8 +175,9 @@ func (m *DiskTxMap[H, V]) store(batch *RawBatch[H], op batchOp) error {
 	return m.core.store(m.bounded, batch.native(), op)
 }
 
-// GetRaw reads the values of all keys; Value and SubtreeIndexes have them, States is StatePresent or StateNew (not
-// there). It returns how many are there. Only a batch that is too short for the values, or has to wait, allocates.
+// GetRaw reads the values of all keys; Value and SubtreeIndexes have them, States is StatePresent
+// or StateNew (not there). It returns how many are there. Only a batch that is too short for the
+// values, or has to wait, allocates.
 func (m *DiskTxMap[H, V]) GetRaw(batch *RawBatch[H]) (int, error) {
 	batch.beginRead()
 	r := &batch.reading
@@ -183,8 +192,8 @@ func (m *DiskTxMap[H, V]) GetRaw(batch *RawBatch[H]) (int, error) {
 
 func sameLength(hashes, values, results int, noResults bool) error {
 	if hashes != values || hashes != results && !noResults {
-		return ffi.Errorf(ffi.InvalidArgument, "%d hashes, %d values and %d results: the lengths differ", hashes, values,
-			results)
+		return ffi.Errorf(ffi.InvalidArgument,
+			"%d hashes, %d values and %d results: the lengths differ", hashes, values, results)
 	}
 	return nil
 }

@@ -10,10 +10,12 @@ import (
 	"github.com/blocktier/blocktier/go/internal/ffi"
 )
 
-// DiskTxMap is a TxMap whose index lives outside the Go heap and whose values live in logs on disk, the recent ones in
-// RAM. It is exact: every hit and every deletion has compared the whole key. All methods may be called concurrently.
+// DiskTxMap is a TxMap whose index lives outside the Go heap and whose values live in logs on disk,
+// the recent ones in RAM. It is exact: every hit and every deletion has compared the whole key. All
+// methods may be called concurrently.
 //
-// A goroutine that has to wait for space in the tail, or for a disk, waits in Go and holds no scheduler slot.
+// A goroutine that has to wait for space in the tail, or for a disk, waits in Go and holds no
+// scheduler slot.
 type DiskTxMap[H ~[32]byte, V any] struct {
 	core    *core
 	codec   Codec[V]
@@ -25,9 +27,11 @@ type DiskTxMap[H ~[32]byte, V any] struct {
 	origin *DiskTxMap[H, V]
 }
 
-// Open opens an empty map in directories of the runtime. Each map takes a subdirectory of its own in every directory;
-// what an earlier process left there is removed. An Open that fails leaves nothing behind.
-func Open[H ~[32]byte, V any](rt *blocktier.Runtime, codec Codec[V], options ...Option) (*DiskTxMap[H, V], error) {
+// Open opens an empty map in directories of the runtime. Each map takes a subdirectory of its own
+// in every directory; what an earlier process left there is removed. An Open that fails leaves
+// nothing behind.
+func Open[H ~[32]byte, V any](rt *blocktier.Runtime, codec Codec[V],
+	options ...Option) (*DiskTxMap[H, V], error) {
 	var c config
 	if err := c.apply(options); err != nil {
 		return nil, err
@@ -55,8 +59,9 @@ func Open[H ~[32]byte, V any](rt *blocktier.Runtime, codec Codec[V], options ...
 	return m, nil
 }
 
-// InContext is a view of the same map whose waiting ends with ctx: its calls then fail with the context's cause. Calls
-// without an error result keep that error for Err. Only the map itself needs to be closed.
+// InContext is a view of the same map whose waiting ends with ctx: its calls then fail with the
+// context's cause. Calls without an error result keep that error for Err. Only the map itself needs
+// to be closed.
 func (m *DiskTxMap[H, V]) InContext(ctx context.Context) *DiskTxMap[H, V] {
 	origin := m
 	if m.origin != nil {
@@ -133,20 +138,22 @@ func (m *DiskTxMap[H, V]) set(p patience, hash H, value V) (err error) {
 	return m.core.set(p, &key, uint16(m.codec.SubtreeIndex(value)), s.value)
 }
 
-// SetIfNotExists inserts value unless hash is there. It returns the value that is there afterwards and whether it is
-// the new one. On failure it returns the zero value and false.
+// SetIfNotExists inserts value unless hash is there. It returns the value that is there afterwards
+// and whether it is the new one. On failure it returns the zero value and false.
 func (m *DiskTxMap[H, V]) SetIfNotExists(hash H, value V) (V, bool) {
 	present, inserted, err := m.setIfNotExists(m.patient, hash, value)
 	m.core.sticky.keep(err)
 	return present, inserted
 }
 
-// SetIfNotExistsErr is SetIfNotExists with an error result; an error means that nothing was inserted.
+// SetIfNotExistsErr is SetIfNotExists with an error result; an error means that nothing was
+// inserted.
 func (m *DiskTxMap[H, V]) SetIfNotExistsErr(hash H, value V) (V, bool, error) {
 	return m.setIfNotExists(m.bounded, hash, value)
 }
 
-func (m *DiskTxMap[H, V]) setIfNotExists(p patience, hash H, value V) (present V, inserted bool, err error) {
+func (m *DiskTxMap[H, V]) setIfNotExists(p patience, hash H, value V) (present V, inserted bool,
+	err error) {
 	key := [32]byte(hash)
 	s := scratchPool.Get().(*scratch)
 	defer s.free()
@@ -207,18 +214,20 @@ func (m *DiskTxMap[H, V]) FlushContext(ctx context.Context) error {
 	return m.core.flush(ctx)
 }
 
-// Err is the first error of a call without an error result since the last TakeErr, or the error that stopped the map.
+// Err is the first error of a call without an error result since the last TakeErr, or the error
+// that stopped the map.
 func (m *DiskTxMap[H, V]) Err() error { return m.core.err() }
 
-// TakeErr returns what Err returns and clears it. The error that stopped a map is returned once; each later write
-// fails with it again.
+// TakeErr returns what Err returns and clears it. The error that stopped a map is returned once;
+// each later write fails with it again.
 func (m *DiskTxMap[H, V]) TakeErr() error { return m.core.takeErr() }
 
 // TakeCloseWarn returns what went wrong while Close released resources, once.
 func (m *DiskTxMap[H, V]) TakeCloseWarn() error { return m.core.closeWarn.take() }
 
-// Close frees the map after the calls that run on it; calls that wait for space are woken and fail with ErrClosed. It
-// returns the error that had stopped the map, if any. A second Close returns nil.
+// Close frees the map after the calls that run on it; calls that wait for space are woken and fail
+// with ErrClosed. It returns the error that had stopped the map, if any. A second Close returns
+// nil.
 func (m *DiskTxMap[H, V]) Close() error {
 	if m.origin != nil {
 		return m.origin.Close()

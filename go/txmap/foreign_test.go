@@ -118,7 +118,8 @@ func TestForeignTypesFromSettings(t *testing.T) {
 	var rt *blocktier.Runtime
 	if ffi.Available() == nil {
 		rt = openRuntime(t)
-		all["disk"] = settings.Settings{BlockAssemblyTxMapDirs: []string{t.TempDir()}, TxMapTail: "1M"}
+		all["disk"] = settings.Settings{BlockAssemblyTxMapDirs: []string{t.TempDir()},
+			TxMapTail: "1M"}
 	}
 	for name, s := range all {
 		m, err := txmap.New[nodeHash](rt, s, nodeCodec{})
@@ -132,7 +133,8 @@ func TestForeignTypesFromSettings(t *testing.T) {
 			t.Errorf("%s: not inserted: %v", name, m.Err())
 		}
 		got, inserted := theirs.SetIfNotExists(a, &nodeInpoints{})
-		if inserted || got == nil || len(got.Spent) != 1 || got.Spent[0] != first.Spent[0] || got.SubtreeIndex != 4 {
+		if inserted || got == nil || len(got.Spent) != 1 || got.Spent[0] != first.Spent[0] ||
+			got.SubtreeIndex != 4 {
 			t.Errorf("%s: a duplicate gives %v", name, got)
 		}
 		nodes := []nodeNode{{TxID: a}, {TxID: b}}

@@ -3,7 +3,8 @@ package txmap
 // Batches of a HeapTxMap: one by one. A closed map fails before the first item.
 
 // SetIfNotExistsBatch inserts the absent ones; see TxMap.
-func (m *HeapTxMap[H, V]) SetIfNotExistsBatch(hashes []H, values []V, inserted []bool) (int, error) {
+func (m *HeapTxMap[H, V]) SetIfNotExistsBatch(hashes []H, values []V, inserted []bool) (int,
+	error) {
 	if err := sameLength(len(hashes), len(values), len(inserted), inserted == nil); err != nil {
 		return 0, err
 	}
@@ -99,7 +100,8 @@ func (m *HeapTxMap[H, V]) UpdateSubtreeIndexBatch(hashes []H, index int16) (int,
 }
 
 // UpdateSubtreeIndexKeys sets the subtree index of keys that lie stride bytes apart; see TxMap.
-func (m *HeapTxMap[H, V]) UpdateSubtreeIndexKeys(keys []byte, stride int, index int16) (int, error) {
+func (m *HeapTxMap[H, V]) UpdateSubtreeIndexKeys(keys []byte, stride int, index int16) (int,
+	error) {
 	if _, err := countOf(keys, stride); err != nil {
 		return 0, err
 	}
@@ -116,7 +118,8 @@ func (m *HeapTxMap[H, V]) UpdateSubtreeIndexKeys(keys []byte, stride int, index 
 	return count, nil
 }
 
-// SetIfNotExistsRaw inserts the items whose keys are absent and returns how many. States says which.
+// SetIfNotExistsRaw inserts the items whose keys are absent and returns how many. States says
+// which.
 func (m *HeapTxMap[H, V]) SetIfNotExistsRaw(batch *RawBatch[H]) (int, error) {
 	err := m.store(batch, func(hash H, value V) (bool, error) {
 		_, inserted, err := m.SetIfNotExistsErr(hash, value)
@@ -128,7 +131,8 @@ func (m *HeapTxMap[H, V]) SetIfNotExistsRaw(batch *RawBatch[H]) (int, error) {
 // SetRaw inserts or replaces all items. States says which.
 func (m *HeapTxMap[H, V]) SetRaw(batch *RawBatch[H]) error { return m.store(batch, m.set) }
 
-func (m *HeapTxMap[H, V]) store(batch *RawBatch[H], put func(H, V) (present bool, err error)) error {
+func (m *HeapTxMap[H, V]) store(batch *RawBatch[H], put func(H, V) (present bool,
+	err error)) error {
 	batch.resetStates()
 	if err := batch.check(); err != nil {
 		return err
@@ -151,8 +155,8 @@ func (m *HeapTxMap[H, V]) store(batch *RawBatch[H], put func(H, V) (present bool
 	return nil
 }
 
-// GetRaw reads the values of all keys; Value and SubtreeIndexes have them, States is StatePresent or StateNew (not
-// there). It returns how many are there.
+// GetRaw reads the values of all keys; Value and SubtreeIndexes have them, States is StatePresent
+// or StateNew (not there). It returns how many are there.
 func (m *HeapTxMap[H, V]) GetRaw(batch *RawBatch[H]) (int, error) {
 	batch.resetStates()
 	batch.Values = batch.Values[:0]

@@ -9,8 +9,8 @@ import (
 // heapShards is the number of parts with a lock of their own.
 const heapShards = 256
 
-// HeapTxMap is a TxMap on the Go heap: Go maps in shards. It hands out the values that it holds; see Cloner. All
-// methods may be called concurrently.
+// HeapTxMap is a TxMap on the Go heap: Go maps in shards. It hands out the values that it holds;
+// see Cloner. All methods may be called concurrently.
 type HeapTxMap[H ~[32]byte, V any] struct {
 	codec  Codec[V]
 	cloner Cloner[V] // nil where the codec has none
@@ -100,8 +100,8 @@ func (m *HeapTxMap[H, V]) set(hash H, value V) (replaced bool, err error) {
 	return replaced, nil
 }
 
-// SetIfNotExists inserts value unless hash is there. It returns the value that is there afterwards and whether it is
-// the new one.
+// SetIfNotExists inserts value unless hash is there. It returns the value that is there afterwards
+// and whether it is the new one.
 func (m *HeapTxMap[H, V]) SetIfNotExists(hash H, value V) (V, bool) {
 	present, inserted, err := m.SetIfNotExistsErr(hash, value)
 	m.sticky.keep(err)

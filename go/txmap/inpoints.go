@@ -8,15 +8,16 @@ import (
 	"github.com/blocktier/blocktier/go/internal/inpoints"
 )
 
-// TxInpoints are the outputs that a transaction spends, grouped by parent: parents in the order of their first
-// appearance, their output indexes in the order of the inputs. The zero value is that of a coinbase.
+// TxInpoints are the outputs that a transaction spends, grouped by parent: parents in the order of
+// their first appearance, their output indexes in the order of the inputs. The zero value is that
+// of a coinbase.
 type TxInpoints[H ~[32]byte] struct {
 	// ParentTxHashes are the distinct parents.
 	ParentTxHashes []H
 	// Idxs are the output indexes spent of each parent.
 	Idxs [][]uint32
-	// SubtreeIndex is 0 while the transaction is in no subtree, else its number plus one. It is not part of the
-	// encoded value.
+	// SubtreeIndex is 0 while the transaction is in no subtree, else its number plus one. It is not
+	// part of the encoded value.
 	SubtreeIndex int16
 }
 
@@ -53,8 +54,8 @@ func (TxInpointsCodec[H]) AppendValue(dst []byte, v *TxInpoints[H]) ([]byte, err
 		return dst, ffi.Errorf(ffi.InvalidArgument, "the inpoints are nil")
 	}
 	if len(v.ParentTxHashes) != len(v.Idxs) {
-		return dst, ffi.Errorf(ffi.InvalidArgument, "%d parents but %d lists of outputs", len(v.ParentTxHashes),
-			len(v.Idxs))
+		return dst, ffi.Errorf(ffi.InvalidArgument, "%d parents but %d lists of outputs",
+			len(v.ParentTxHashes), len(v.Idxs))
 	}
 	if uint64(len(v.ParentTxHashes)) > math.MaxUint32 {
 		return dst, ffi.Errorf(ffi.ValueTooLarge, "%d parents", len(v.ParentTxHashes))
@@ -119,7 +120,8 @@ func (TxInpointsCodec[H]) SubtreeIndex(v *TxInpoints[H]) int16 {
 // SetSubtreeIndex sets v's subtree index.
 func (TxInpointsCodec[H]) SetSubtreeIndex(v *TxInpoints[H], index int16) { v.SubtreeIndex = index }
 
-// CloneValue copies v so that its subtree index can be changed; the lists are shared and stay as they are.
+// CloneValue copies v so that its subtree index can be changed; the lists are shared and stay as
+// they are.
 func (TxInpointsCodec[H]) CloneValue(v *TxInpoints[H]) *TxInpoints[H] {
 	clone := *v
 	return &clone

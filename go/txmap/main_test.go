@@ -33,7 +33,8 @@ type codec = txmap.TxInpointsCodec[hash]
 
 type testMap = txmap.TxMap[hash, *inpoints]
 
-// maps are the heap's and, where the library is part of the build, one whose records mostly live on disk, and one in RAM.
+// maps are the heap's and, where the library is part of the build, one whose records mostly live on
+// disk, and one in RAM.
 func maps(t *testing.T) map[string]testMap {
 	t.Helper()
 	all := map[string]testMap{"heap": txmap.NewHeap[hash](codec{}, 0)}
@@ -47,8 +48,8 @@ func maps(t *testing.T) map[string]testMap {
 }
 
 func smallTail(t *testing.T) []txmap.Option {
-	return []txmap.Option{txmap.WithDirs(t.TempDir(), t.TempDir()), txmap.WithTail(256 << 10), txmap.WithBlock(16 << 10),
-		txmap.WithSegment(1 << 20)}
+	return []txmap.Option{txmap.WithDirs(t.TempDir(), t.TempDir()), txmap.WithTail(256 << 10),
+		txmap.WithBlock(16 << 10), txmap.WithSegment(1 << 20)}
 }
 
 func openRuntime(t *testing.T, options ...blocktier.Option) *blocktier.Runtime {
@@ -65,7 +66,8 @@ func openRuntime(t *testing.T, options ...blocktier.Option) *blocktier.Runtime {
 	return rt
 }
 
-func openMap(t *testing.T, rt *blocktier.Runtime, options ...txmap.Option) *txmap.DiskTxMap[hash, *inpoints] {
+func openMap(t *testing.T, rt *blocktier.Runtime, options ...txmap.Option) *txmap.DiskTxMap[hash,
+	*inpoints] {
 	t.Helper()
 	m, err := txmap.Open[hash](rt, codec{}, options...)
 	if err != nil {

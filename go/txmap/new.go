@@ -5,8 +5,9 @@ import (
 	"github.com/blocktier/blocktier/go/settings"
 )
 
-// New makes the map that the settings ask for: a DiskTxMap in the directories of block assembly's transaction map, or a
-// HeapTxMap where there are none, which needs no runtime. Options come after the settings and win.
+// New makes the map that the settings ask for: a DiskTxMap in the directories of block assembly's
+// transaction map, or a HeapTxMap where there are none, which needs no runtime. Options come after
+// the settings and win.
 func New[H ~[32]byte, V any](rt *blocktier.Runtime, s settings.Settings, codec Codec[V],
 	options ...Option) (TxMap[H, V], error) {
 	all := append([]Option{WithSettings(s)}, options...)

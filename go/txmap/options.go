@@ -29,7 +29,8 @@ func WithSettings(s settings.Settings) Option {
 	}
 }
 
-// WithDirs sets the directories, one per disk. They must exist; each map takes a subdirectory of its own and locks it.
+// WithDirs sets the directories, one per disk. They must exist; each map takes a subdirectory of
+// its own and locks it.
 func WithDirs(dirs ...string) Option {
 	return func(c *config) error {
 		c.dirs = dirs
@@ -37,7 +38,8 @@ func WithDirs(dirs ...string) Option {
 	}
 }
 
-// WithTail sets the RAM for recent records, in bytes. It is the write buffer and the cache of what was written last.
+// WithTail sets the RAM for recent records, in bytes. It is the write buffer and the cache of what
+// was written last.
 func WithTail(bytes uint64) Option { return with("txMapTail", bytes) }
 
 // WithBlock sets the unit of writing, in bytes. The default follows from the tail.
@@ -55,7 +57,8 @@ func WithFlushBytes(bytes uint64) Option { return with("txMapFlushBytes", bytes)
 // WithFlushAge sets the age of an unwritten record that starts a flush; 0 turns that off.
 func WithFlushAge(age time.Duration) Option { return with("txMapFlushAge", age) }
 
-// WithWriteTimeout sets how long a call with an error result waits for space before it fails with ErrTimedOut.
+// WithWriteTimeout sets how long a call with an error result waits for space before it fails with
+// ErrTimedOut.
 func WithWriteTimeout(timeout time.Duration) Option { return with("txMapWriteTimeout", timeout) }
 
 func with(key string, value any) Option {
@@ -70,7 +73,8 @@ func (c *config) apply(options []Option) error {
 	}
 	for _, dir := range c.dirs {
 		if dir == "" || strings.ContainsAny(dir, "|\n#") {
-			return ffi.Errorf(ffi.Setting, "txMapDirs: %q is empty or holds a |, a # or a line break", dir)
+			return ffi.Errorf(ffi.Setting,
+				"txMapDirs: %q is empty or holds a |, a # or a line break", dir)
 		}
 	}
 	if len(c.dirs) == 0 {

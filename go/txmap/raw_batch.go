@@ -20,15 +20,16 @@ const (
 	StatePresent State = ffi.StatePresent
 )
 
-// RawBatch is a batch of keys with encoded values. Its arrays are reused after Reset, so that a filled batch that is
-// used again allocates nothing. The zero value is an empty batch. It must not be used concurrently.
+// RawBatch is a batch of keys with encoded values. Its arrays are reused after Reset, so that a
+// filled batch that is used again allocates nothing. The zero value is an empty batch. It must not
+// be used concurrently.
 type RawBatch[H ~[32]byte] struct {
 	// Keys are the keys.
 	Keys []H
 	// Values holds the values one behind the other; value i is Values[Offsets[i]:Offsets[i+1]].
 	Values []byte
-	// Offsets has one entry more than Keys, or none in an empty batch and after GetRaw, which places values in any
-	// order: use Value then.
+	// Offsets has one entry more than Keys, or none in an empty batch and after GetRaw, which
+	// places values in any order: use Value then.
 	Offsets []uint64
 	// SubtreeIndexes are the subtree indexes.
 	SubtreeIndexes []int16
@@ -69,7 +70,8 @@ func (b *RawBatch[H]) close(key H, subtreeIndex int16) {
 	b.SubtreeIndexes = append(b.SubtreeIndexes, subtreeIndex)
 }
 
-// Value is the encoded value of item i; empty where GetRaw did not find it. It is valid until the batch changes.
+// Value is the encoded value of item i; empty where GetRaw did not find it. It is valid until the
+// batch changes.
 func (b *RawBatch[H]) Value(i int) []byte {
 	if len(b.Offsets) > 0 {
 		return b.Values[b.Offsets[i]:b.Offsets[i+1]]
@@ -115,18 +117,21 @@ func (b *RawBatch[H]) check() error {
 		return nil
 	}
 	if len(b.Offsets) != n+1 || len(b.SubtreeIndexes) != n {
-		return ffi.Errorf(ffi.InvalidArgument, "a batch of %d keys has %d offsets and %d subtree indexes; want %d and %d",
-			n, len(b.Offsets), len(b.SubtreeIndexes), n+1, n)
+		return ffi.Errorf(ffi.InvalidArgument,
+			"a batch of %d keys has %d offsets and %d subtree indexes; want %d and %d", n,
+			len(b.Offsets), len(b.SubtreeIndexes), n+1, n)
 	}
 	for i := range n {
 		if b.Offsets[i] > b.Offsets[i+1] {
-			return ffi.Errorf(ffi.InvalidArgument, "the offsets of a batch fall from %d to %d at item %d", b.Offsets[i],
+			return ffi.Errorf(ffi.InvalidArgument,
+				"the offsets of a batch fall from %d to %d at item %d", b.Offsets[i],
 				b.Offsets[i+1], i)
 		}
 	}
 	if b.Offsets[n] > uint64(len(b.Values)) {
-		return ffi.Errorf(ffi.InvalidArgument, "the last offset of a batch is %d but its values have %d bytes",
-			b.Offsets[n], len(b.Values))
+		return ffi.Errorf(ffi.InvalidArgument,
+			"the last offset of a batch is %d but its values have %d bytes", b.Offsets[n],
+			len(b.Values))
 	}
 	return nil
 }
@@ -153,11 +158,12 @@ func (b *RawBatch[H]) count(state State) int {
 // native is the batch as the library takes it; no copy.
 func (b *RawBatch[H]) native() ffi.Batch {
 	return ffi.Batch{
-		Keys:           keyBytes(b.Keys),
-		Values:         b.Values,
-		Offsets:        b.Offsets,
-		SubtreeIndexes: unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(b.SubtreeIndexes))), len(b.SubtreeIndexes)),
-		States:         stateBytes(b.States),
+		Keys:    keyBytes(b.Keys),
+		Values:  b.Values,
+		Offsets: b.Offsets,
+		SubtreeIndexes: unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(b.SubtreeIndexes))),
+			len(b.SubtreeIndexes)),
+		States: stateBytes(b.States),
 	}
 }
 
@@ -170,12 +176,14 @@ func stateBytes(states []State) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(states))), len(states))
 }
 
-// UpdateSubtreeIndexNodes sets the subtree index of all transactions of a subtree: N is the node's own struct of 48
-// bytes that begins with the hash. It returns how many of them are in the map.
-func UpdateSubtreeIndexNodes[H ~[32]byte, V, N any](m TxMap[H, V], nodes []N, index int16) (int, error) {
+// UpdateSubtreeIndexNodes sets the subtree index of all transactions of a subtree: N is the node's
+// own struct of 48 bytes that begins with the hash. It returns how many of them are in the map.
+func UpdateSubtreeIndexNodes[H ~[32]byte, V, N any](m TxMap[H, V], nodes []N, index int16) (int,
+	error) {
 	var node N
 	if unsafe.Sizeof(node) != ffi.NodeBytes {
-		return 0, ffi.Errorf(ffi.InvalidArgument, "a node of %d bytes; want %d", unsafe.Sizeof(node), ffi.NodeBytes)
+		return 0, ffi.Errorf(ffi.InvalidArgument, "a node of %d bytes; want %d",
+			unsafe.Sizeof(node), ffi.NodeBytes)
 	}
 	if len(nodes) > math.MaxInt/ffi.NodeBytes {
 		return 0, ffi.Errorf(ffi.InvalidArgument, "%d nodes", len(nodes))
@@ -187,8 +195,8 @@ func UpdateSubtreeIndexNodes[H ~[32]byte, V, N any](m TxMap[H, V], nodes []N, in
 // countOf is the number of keys that lie stride bytes apart in keys.
 func countOf(keys []byte, stride int) (int, error) {
 	if stride < 32 || len(keys)%stride != 0 {
-		return 0, ffi.Errorf(ffi.InvalidArgument, "%d bytes of keys are no multiple of the stride %d (at least 32)",
-			len(keys), stride)
+		return 0, ffi.Errorf(ffi.InvalidArgument,
+			"%d bytes of keys are no multiple of the stride %d (at least 32)", len(keys), stride)
 	}
 	return len(keys) / stride, nil
 }

@@ -19,11 +19,13 @@ import (
 	"github.com/blocktier/blocktier/go/txmap"
 )
 
-// TestAgainstAGoMap drives every implementation and a plain map through the same random history of all operations.
+// TestAgainstAGoMap drives every implementation and a plain map through the same random history of
+// all operations.
 func TestAgainstAGoMap(t *testing.T) {
 	for name, m := range maps(t) {
 		t.Run(name, func(t *testing.T) {
-			h := &history{t: t, m: m, model: map[hash]*inpoints{}, random: rand.New(rand.NewPCG(3, 4))}
+			h := &history{t: t, m: m, model: map[hash]*inpoints{},
+				random: rand.New(rand.NewPCG(3, 4))}
 			for range 3000 {
 				h.step()
 			}
@@ -41,7 +43,8 @@ func TestAgainstAGoMap(t *testing.T) {
 			if err := m.Err(); err != nil {
 				t.Fatal(err)
 			}
-			if stats, err := m.Stats(); name == "disk" && (err != nil || stats.FileReads == 0 || stats.DiskWaits == 0) {
+			if stats, err := m.Stats(); name == "disk" && (err != nil || stats.FileReads == 0 ||
+				stats.DiskWaits == 0) {
 				t.Fatalf("nothing was read from disk: %+v, %v", stats, err)
 			}
 			if err := m.Close(); err != nil {
@@ -213,7 +216,8 @@ func (h *history) compare(keys []hash) {
 		if (raw.States[i] == txmap.StatePresent) != (want != nil) {
 			h.t.Fatalf("item %d of GetRaw: state %d", i, raw.States[i])
 		}
-		if want != nil && (string(raw.Value(i)) != string(encode(h.t, want)) || raw.SubtreeIndexes[i] != want.SubtreeIndex) {
+		if want != nil && (string(raw.Value(i)) != string(encode(h.t, want)) ||
+			raw.SubtreeIndexes[i] != want.SubtreeIndex) {
 			h.t.Fatalf("item %d of GetRaw: %x", i, raw.Value(i))
 		}
 	}
@@ -244,17 +248,20 @@ func TestRawBatchOfBadShapeIsRefused(t *testing.T) {
 			func(b *txmap.RawBatch[hash]) { b.Offsets = b.Offsets[:1] },
 			func(b *txmap.RawBatch[hash]) { b.SubtreeIndexes = nil },
 		} {
-			bad := txmap.RawBatch[hash]{Keys: batch.Keys, Values: batch.Values, SubtreeIndexes: batch.SubtreeIndexes,
-				Offsets: append([]uint64(nil), batch.Offsets...)}
+			bad := txmap.RawBatch[hash]{Keys: batch.Keys, Values: batch.Values,
+				SubtreeIndexes: batch.SubtreeIndexes, Offsets: append([]uint64(nil),
+					batch.Offsets...)}
 			spoil(&bad)
 			if _, err := m.SetIfNotExistsRaw(&bad); !errors.Is(err, blocktier.ErrInvalidArgument) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		if _, err := m.GetBatch(make([]hash, 2), nil, nil); !errors.Is(err, blocktier.ErrInvalidArgument) {
+		if _, err := m.GetBatch(make([]hash, 2), nil, nil); !errors.Is(err,
+			blocktier.ErrInvalidArgument) {
 			t.Errorf("%s: lengths: %v", name, err)
 		}
-		if _, err := m.UpdateSubtreeIndexKeys(make([]byte, 47), 48, 1); !errors.Is(err, blocktier.ErrInvalidArgument) {
+		if _, err := m.UpdateSubtreeIndexKeys(make([]byte, 47), 48, 1); !errors.Is(err,
+			blocktier.ErrInvalidArgument) {
 			t.Errorf("%s: stride: %v", name, err)
 		}
 	}
@@ -271,7 +278,8 @@ func TestUseAfterCloseIsAnError(t *testing.T) {
 		if m.Exists(k) || !errors.Is(m.TakeErr(), blocktier.ErrClosed) || m.TakeErr() != nil {
 			t.Errorf("%s: Exists leaves no error, or TakeErr does not take it", name)
 		}
-		if _, inserted := m.SetIfNotExists(k, v); inserted || !errors.Is(m.TakeErr(), blocktier.ErrClosed) {
+		if _, inserted := m.SetIfNotExists(k, v); inserted || !errors.Is(m.TakeErr(),
+			blocktier.ErrClosed) {
 			t.Errorf("%s: SetIfNotExists leaves no error", name)
 		}
 		m.Set(k, v)
@@ -286,7 +294,8 @@ func TestUseAfterCloseIsAnError(t *testing.T) {
 		_, read := m.GetBatch([]hash{k}, make([]*inpoints, 1), make([]bool, 1))
 		_, update := m.UpdateSubtreeIndexBatch([]hash{k}, 1)
 		_, stats := m.Stats()
-		for i, err := range []error{get, exists, insert, remove, batch, read, update, stats, m.SetErr(k, v), m.Flush()} {
+		for i, err := range []error{get, exists, insert, remove, batch, read, update, stats,
+			m.SetErr(k, v), m.Flush()} {
 			if !errors.Is(err, blocktier.ErrClosed) {
 				t.Errorf("%s: call %d on a closed map: %v", name, i, err)
 			}
@@ -300,10 +309,12 @@ func TestAValueThatCannotBeEncodedIsNotInserted(t *testing.T) {
 			continue // keeps values as they are
 		}
 		bad := &inpoints{ParentTxHashes: make([]hash, 1)}
-		if _, inserted := m.SetIfNotExists(numbered(1), bad); inserted || m.Exists(numbered(1)) || m.TakeErr() == nil {
+		if _, inserted := m.SetIfNotExists(numbered(1), bad); inserted || m.Exists(numbered(1)) ||
+			m.TakeErr() == nil {
 			t.Errorf("%s: inserted", name)
 		}
-		if _, err := m.SetIfNotExistsBatch([]hash{numbered(1)}, []*inpoints{nil}, nil); err == nil || m.Length() != 0 {
+		if _, err := m.SetIfNotExistsBatch([]hash{numbered(1)}, []*inpoints{nil},
+			nil); err == nil || m.Length() != 0 {
 			t.Errorf("%s: nil inserted by a batch: %v", name, err)
 		}
 	}
@@ -333,7 +344,8 @@ func TestLargeAndEmptyValues(t *testing.T) {
 	}
 }
 
-// TestEachKeyIsInsertedOnce: many goroutines insert the same keys; exactly one wins each, all see the winner's value.
+// TestEachKeyIsInsertedOnce: many goroutines insert the same keys; exactly one wins each, all see
+// the winner's value.
 func TestEachKeyIsInsertedOnce(t *testing.T) {
 	const keys, goroutines = 4000, 8
 	for name, m := range maps(t) {
@@ -370,7 +382,8 @@ func TestEachKeyIsInsertedOnce(t *testing.T) {
 	}
 }
 
-// TestCloseUnderLoad: calls that run when the map is closed end with ErrClosed or have their effect; nothing crashes.
+// TestCloseUnderLoad: calls that run when the map is closed end with ErrClosed or have their
+// effect; nothing crashes.
 func TestCloseUnderLoad(t *testing.T) {
 	for name, m := range maps(t) {
 		var all sync.WaitGroup
@@ -415,7 +428,8 @@ func TestForgottenMapIsFreedAndReported(t *testing.T) {
 		}
 		m.InContext(t.Context()).Set(numbered(1), valueOf(1, 1))
 	}()
-	collect(t, "freeing a forgotten map", func() bool { return ffi.LiveHandles(ffi.TxMapHandle) == 0 })
+	collect(t, "freeing a forgotten map",
+		func() bool { return ffi.LiveHandles(ffi.TxMapHandle) == 0 })
 	if !strings.Contains(log.String(), "was not closed") {
 		t.Errorf("no report: %q", log.String())
 	}
@@ -429,7 +443,8 @@ func TestOpenErrorsSayWhatToDo(t *testing.T) {
 		}
 		return
 	}
-	if m, err := txmap.New[hash](nil, s, codec{}); !errors.Is(err, blocktier.ErrInvalidArgument) || m != nil {
+	if m, err := txmap.New[hash](nil, s, codec{}); !errors.Is(err, blocktier.ErrInvalidArgument) ||
+		m != nil {
 		t.Errorf("without a runtime: %v, %v", m, err)
 	}
 	rt := openRuntime(t)
@@ -453,7 +468,8 @@ func TestOpenErrorsSayWhatToDo(t *testing.T) {
 	}
 }
 
-// TestCanceledContextEndsWaiting: a call that must go to the disk returns the context's cause instead.
+// TestCanceledContextEndsWaiting: a call that must go to the disk returns the context's cause
+// instead.
 func TestCanceledContextEndsWaiting(t *testing.T) {
 	if err := ffi.Available(); err != nil {
 		t.Skip(err)
@@ -484,7 +500,8 @@ func TestCanceledContextEndsWaiting(t *testing.T) {
 	if canceled == 0 {
 		t.Error("no call noticed the context")
 	}
-	if v, found, err := m.GetWithErr(numbered(0)); !found || err != nil || !same(t, v, valueOf(0, 1)) {
+	if v, found, err := m.GetWithErr(numbered(0)); !found || err != nil || !same(t, v,
+		valueOf(0, 1)) {
 		t.Errorf("the map itself: %v", err)
 	}
 	deadline, stop := context.WithTimeout(t.Context(), time.Minute)

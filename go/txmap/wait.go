@@ -8,10 +8,11 @@ import (
 	"github.com/blocktier/blocktier/go/internal/ffi"
 )
 
-// How waiting works: a call into C that waits would hold a scheduler slot of the Go runtime. So every call is made
-// non-blocking first. If it lacks space in the tail, the goroutine sleeps here and tries again. If it needs a disk, it
-// takes one of a few slots of the process and calls the form that reads; that many calls at most sit in C at a time,
-// so that at least one scheduler slot stays free on more than one processor.
+// How waiting works: a call into C that waits would hold a scheduler slot of the Go runtime. So
+// every call is made non-blocking first. If it lacks space in the tail, the goroutine sleeps here
+// and tries again. If it needs a disk, it takes one of a few slots of the process and calls the
+// form that reads; that many calls at most sit in C at a time, so that at least one scheduler slot
+// stays free on more than one processor.
 
 // Sleeps between attempts to get space.
 const (
@@ -33,10 +34,14 @@ type patience struct {
 }
 
 // mustWait reports whether err only says that the call has to wait.
-func mustWait(err error) bool { return err == error(ffi.ErrNeedsDisk) || err == error(ffi.ErrNoSpace) }
+func mustWait(err error) bool {
+	return err == error(ffi.ErrNeedsDisk) ||
+		err == error(ffi.ErrNoSpace)
+}
 
-// await repeats attempt until it does something else than ask for waiting. err is what the first attempt returned.
-// disk tells attempt that it may read a disk, which it must then use for the flags of its call.
+// await repeats attempt until it does something else than ask for waiting. err is what the first
+// attempt returned. disk tells attempt that it may read a disk, which it must then use for the
+// flags of its call.
 func (c *core) await(p patience, err error, attempt func(disk bool) error) error {
 	var deadline time.Time
 	sleep := firstSleep
@@ -57,7 +62,8 @@ func (c *core) await(p patience, err error, attempt func(disk bool) error) error
 			}
 		}
 		if p.timeout > 0 && now.After(deadline) {
-			return ffi.Errorf(ffi.TimedOut, "waited %v for space in the tail (setting txMapWriteTimeout)", p.timeout)
+			return ffi.Errorf(ffi.TimedOut,
+				"waited %v for space in the tail (setting txMapWriteTimeout)", p.timeout)
 		}
 		if waited := pause(p.ctx, sleep); waited != nil {
 			return waited

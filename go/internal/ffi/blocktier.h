@@ -20,23 +20,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Events kept until the embedder takes them.
-#define EVENT_CAPACITY 1024
-
-// Shards of an index.
-#define SHARDS 4096
-
-// Bits of a location.
-#define Location_BITS 38
-
-// The tallest tree a height may name; leaf counts are 64-bit.
-#define MAX_HEIGHT 63
+// Bytes of text in an error.
+#define BLOCKTIER_ERROR_TEXT_BYTES 240
 
 // Number of this ABI. It changes when a caller must change.
 #define BLOCKTIER_ABI 1
 
-// Bytes of text in an error.
-#define BLOCKTIER_ERROR_TEXT_BYTES 240
+// Bytes of a directory's path in its figures.
+#define BLOCKTIER_PATH_BYTES 256
 
 // Return WOULD_BLOCK instead of waiting for room or reading a file.
 #define BLOCKTIER_NONBLOCKING 1
@@ -48,45 +39,45 @@ enum blocktier_status_t
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
   // Success.
-  OK = 0,
+  BLOCKTIER_OK = 0,
   // An argument breaks the contract of the call.
-  INVALID_ARGUMENT = 1,
+  BLOCKTIER_INVALID_ARGUMENT = 1,
   // A pointer that must not be null is.
-  NULL_POINTER = 2,
+  BLOCKTIER_NULL_POINTER = 2,
   // The caller's buffer is too small; the call says how much is needed.
-  BUFFER_TOO_SMALL = 3,
+  BLOCKTIER_BUFFER_TOO_SMALL = 3,
   // The key (event, disk, ...) is not there.
-  NOT_FOUND = 4,
+  BLOCKTIER_NOT_FOUND = 4,
   // The call would have to wait and was asked not to.
-  WOULD_BLOCK = 5,
+  BLOCKTIER_WOULD_BLOCK = 5,
   // The call waited as long as it may.
-  TIMED_OUT = 6,
+  BLOCKTIER_TIMED_OUT = 6,
   // The operating system refused a file operation; see os_errno.
-  IO = 7,
+  BLOCKTIER_IO = 7,
   // No space is left on a disk, or a quota is exhausted.
-  DISK_FULL = 8,
+  BLOCKTIER_DISK_FULL = 8,
   // Bytes on disk are not what was written.
-  CORRUPT = 9,
+  BLOCKTIER_CORRUPT = 9,
   // A directory has another owner.
-  LOCKED = 10,
+  BLOCKTIER_LOCKED = 10,
   // The platform, kernel or file system cannot do this.
-  UNSUPPORTED = 11,
+  BLOCKTIER_UNSUPPORTED = 11,
   // Memory could not be had from the system or the budget.
-  OUT_OF_MEMORY = 12,
+  BLOCKTIER_OUT_OF_MEMORY = 12,
   // The value is longer than the map takes.
-  VALUE_TOO_LARGE = 13,
+  BLOCKTIER_VALUE_TOO_LARGE = 13,
   // The object is closed.
-  CLOSED = 14,
+  BLOCKTIER_CLOSED = 14,
   // An earlier panic made the object unusable; close it.
-  POISONED = 15,
+  BLOCKTIER_POISONED = 15,
   // A panic was caught in this call.
-  PANIC = 16,
+  BLOCKTIER_PANIC = 16,
   // The map failed earlier and takes no more writes.
-  FAILED = 17,
+  BLOCKTIER_FAILED = 17,
   // A setting is unknown, malformed or out of range.
-  SETTING = 18,
+  BLOCKTIER_SETTING = 18,
   // The bytes of a format break its rules; detail is the kind.
-  FORMAT = 19,
+  BLOCKTIER_FORMAT = 19,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -95,12 +86,6 @@ typedef enum blocktier_status_t blocktier_status_t;
 typedef int32_t blocktier_status_t;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
-
-// A reference into the arena as one word; made only here, from an allocation of its kind.
-typedef struct Packed Packed;
-
-// Which checks to make. Subtrees from others deserve [`Verify::ALL`].
-typedef struct Verify Verify;
 
 // All levels of a tree, so that a proof reads one hash per level.
 typedef struct blocktier_merkle_levels_t blocktier_merkle_levels_t;
@@ -183,26 +168,8 @@ typedef struct blocktier_disk_stats_t {
   // Bytes of path that are filled in; a longer path is cut.
   uint64_t path_length;
   // The directory, UTF-8, not NUL-terminated.
-  uint8_t path[256];
+  uint8_t path[BLOCKTIER_PATH_BYTES];
 } blocktier_disk_stats_t;
-
-// What a subtree's bytes say, sizes checked.
-typedef struct blocktier_subtree_header_t {
-  // The stored root, all zero in a hash list.
-  uint8_t root[32];
-  // Stored sum of the fees.
-  uint64_t fees;
-  // Stored sum of the sizes.
-  uint64_t size_in_bytes;
-  // Number of nodes.
-  uint64_t nodes;
-  // Number of conflicting hashes.
-  uint64_t conflicting;
-  // Offset of the first node.
-  uint64_t nodes_offset;
-  // Offset of the first conflicting hash.
-  uint64_t conflicting_offset;
-} blocktier_subtree_header_t;
 
 // What a lookup found.
 typedef struct blocktier_lookup_t {
@@ -246,13 +213,23 @@ typedef struct blocktier_txmap_stats_t {
   uint64_t failed;
 } blocktier_txmap_stats_t;
 
-
-
-
-
-
-
-
+// What a subtree's bytes say, sizes checked.
+typedef struct blocktier_subtree_header_t {
+  // The stored root, all zero in a hash list.
+  uint8_t root[32];
+  // Stored sum of the fees.
+  uint64_t fees;
+  // Stored sum of the sizes.
+  uint64_t size_in_bytes;
+  // Number of nodes.
+  uint64_t nodes;
+  // Number of conflicting hashes.
+  uint64_t conflicting;
+  // Offset of the first node.
+  uint64_t nodes_offset;
+  // Offset of the first conflicting hash.
+  uint64_t conflicting_offset;
+} blocktier_subtree_header_t;
 
 #ifdef __cplusplus
 extern "C" {
@@ -269,89 +246,6 @@ void blocktier_layout(struct blocktier_layout_t *out);
 
 // Live handles of a kind, for leak tests: 0 runtimes, 1 transaction maps, 2 node arrays, 3 Merkle levels.
 uint64_t blocktier_live_handles(uint32_t kind);
-
-// The root over `n` nodes of 48 bytes, 8-byte aligned. `first_hash` (nullable, 32 bytes) stands in for the first leaf: the
-// coinbase transaction's id for its placeholder. With `padded_height` above 0 the root is lifted to that height.
-blocktier_status_t blocktier_subtree_root(const void *nodes,
-                                          size_t n,
-                                          const uint8_t *first_hash,
-                                          uint32_t padded_height,
-                                          uint8_t *root,
-                                          struct blocktier_error_t *error);
-
-// The root over `n` hashes of 32 bytes, lifted to `padded_height` if that is above 0.
-blocktier_status_t blocktier_merkle_root(const uint8_t *hashes,
-                                         size_t n,
-                                         uint32_t padded_height,
-                                         uint8_t *root,
-                                         struct blocktier_error_t *error);
-
-// The Merkle root of a block from the roots of its `n` subtrees (n × 32 bytes). All but the last have 2^height leaves, the
-// last one `last_leaves`; the first root is that with the coinbase transaction's id in place.
-blocktier_status_t blocktier_block_root(const uint8_t *roots,
-                                        size_t n,
-                                        uint32_t height,
-                                        uint64_t last_leaves,
-                                        uint8_t *root,
-                                        struct blocktier_error_t *error);
-
-// Builds and keeps all levels over `n` leaves: hashes (`stride` 32) or nodes (`stride` 48, 8-byte aligned). The levels are
-// in an unlinked file in `directory`, or with length 0 in RAM.
-blocktier_status_t blocktier_merkle_levels_new(const struct blocktier_runtime_t *runtime,
-                                               const void *leaves,
-                                               size_t n,
-                                               size_t stride,
-                                               const char *directory,
-                                               size_t directory_length,
-                                               struct blocktier_merkle_levels_t **out,
-                                               struct blocktier_error_t *error);
-
-// Frees kept levels. Null is fine.
-blocktier_status_t blocktier_merkle_levels_free(struct blocktier_merkle_levels_t *levels,
-                                                struct blocktier_error_t *error);
-
-// The root of kept levels.
-blocktier_status_t blocktier_merkle_levels_root(const struct blocktier_merkle_levels_t *levels,
-                                                uint8_t *root,
-                                                struct blocktier_error_t *error);
-
-// The siblings from leaf `index` up to the root, lowest first. `*count` is their number; BUFFER_TOO_SMALL if it is above
-// `capacity_hashes`, then nothing is copied.
-blocktier_status_t blocktier_merkle_levels_proof(const struct blocktier_merkle_levels_t *levels,
-                                                 uint64_t index,
-                                                 uint8_t *siblings,
-                                                 size_t capacity_hashes,
-                                                 size_t *count,
-                                                 struct blocktier_error_t *error);
-
-// Replaces a leaf and recomputes its path. Exclusive: no other call on these levels may run.
-blocktier_status_t blocktier_merkle_levels_set_leaf(struct blocktier_merkle_levels_t *levels,
-                                                    uint64_t index,
-                                                    const uint8_t *hash,
-                                                    struct blocktier_error_t *error);
-
-// The root that a leaf at `index` and its `count` siblings (count × 32 bytes) lead to.
-blocktier_status_t blocktier_merkle_proof_fold(const uint8_t *leaf,
-                                               uint64_t index,
-                                               const uint8_t *siblings,
-                                               size_t count,
-                                               uint8_t *root,
-                                               struct blocktier_error_t *error);
-
-// Makes an array of `capacity_nodes` × 48 bytes: in an unlinked file in `directory` whose space is reserved before it is
-// mapped, or with length 0 in anonymous memory. `*data` is page-aligned, zeroed, writable, and lives until
-// blocktier_node_array_free. A full disk is DISK_FULL here and never a signal later.
-blocktier_status_t blocktier_node_array_new(const struct blocktier_runtime_t *runtime,
-                                            uint64_t capacity_nodes,
-                                            const char *directory,
-                                            size_t directory_length,
-                                            struct blocktier_node_array_t **out,
-                                            void **data,
-                                            struct blocktier_error_t *error);
-
-// Frees an array; its memory must not be touched any more. Null is fine.
-blocktier_status_t blocktier_node_array_free(struct blocktier_node_array_t *array,
-                                             struct blocktier_error_t *error);
 
 // Opens a runtime from settings: UTF-8 text of lines `key = value` (docs/settings.md), not NUL-terminated.
 //
@@ -383,15 +277,6 @@ blocktier_status_t blocktier_runtime_disk_stats(const struct blocktier_runtime_t
                                                 size_t number,
                                                 struct blocktier_disk_stats_t *out,
                                                 struct blocktier_error_t *error);
-
-// Checks the sizes of a subtree: `format` 0 plain, 1 with magic, 2 bare hashes. With `verify` other than 0 also root, sums,
-// placeholder, zero hashes, duplicates and conflicting hashes. FORMAT with the kind in `detail` and the place in the text.
-blocktier_status_t blocktier_subtree_inspect(const uint8_t *bytes,
-                                             size_t length,
-                                             uint32_t format,
-                                             uint32_t verify,
-                                             struct blocktier_subtree_header_t *out,
-                                             struct blocktier_error_t *error);
 
 // Opens an empty map in fresh, locked subdirectories of setting txMapDirs. Settings are text as for
 // blocktier_runtime_open. On success `*out` is a handle that must be given to blocktier_txmap_close. On failure nothing is
@@ -565,6 +450,98 @@ blocktier_status_t blocktier_txmap_exists_batch(const struct blocktier_txmap_t *
                                                 uint32_t flags,
                                                 uint8_t *found,
                                                 struct blocktier_error_t *error);
+
+// Makes an array of `capacity_nodes` × 48 bytes: in an unlinked file in `directory` whose space is reserved before it is
+// mapped, or with length 0 in anonymous memory. `*data` is page-aligned, zeroed, writable, and lives until
+// blocktier_node_array_free. A full disk is DISK_FULL here and never a signal later.
+blocktier_status_t blocktier_node_array_new(const struct blocktier_runtime_t *runtime,
+                                            uint64_t capacity_nodes,
+                                            const char *directory,
+                                            size_t directory_length,
+                                            struct blocktier_node_array_t **out,
+                                            void **data,
+                                            struct blocktier_error_t *error);
+
+// Frees an array; its memory must not be touched any more. Null is fine.
+blocktier_status_t blocktier_node_array_free(struct blocktier_node_array_t *array,
+                                             struct blocktier_error_t *error);
+
+// The root over `n` nodes of 48 bytes, 8-byte aligned. `first_hash` (nullable, 32 bytes) stands in for the first leaf: the
+// coinbase transaction's id for its placeholder. With `padded_height` above 0 the root is lifted to that height.
+blocktier_status_t blocktier_subtree_root(const void *nodes,
+                                          size_t n,
+                                          const uint8_t *first_hash,
+                                          uint32_t padded_height,
+                                          uint8_t *root,
+                                          struct blocktier_error_t *error);
+
+// The root over `n` hashes of 32 bytes, lifted to `padded_height` if that is above 0.
+blocktier_status_t blocktier_merkle_root(const uint8_t *hashes,
+                                         size_t n,
+                                         uint32_t padded_height,
+                                         uint8_t *root,
+                                         struct blocktier_error_t *error);
+
+// The Merkle root of a block from the roots of its `n` subtrees (n × 32 bytes). All but the last have 2^height leaves, the
+// last one `last_leaves`; the first root is that with the coinbase transaction's id in place.
+blocktier_status_t blocktier_block_root(const uint8_t *roots,
+                                        size_t n,
+                                        uint32_t height,
+                                        uint64_t last_leaves,
+                                        uint8_t *root,
+                                        struct blocktier_error_t *error);
+
+// Builds and keeps all levels over `n` leaves: hashes (`stride` 32) or nodes (`stride` 48, 8-byte aligned). The levels are
+// in an unlinked file in `directory`, or with length 0 in RAM.
+blocktier_status_t blocktier_merkle_levels_new(const struct blocktier_runtime_t *runtime,
+                                               const void *leaves,
+                                               size_t n,
+                                               size_t stride,
+                                               const char *directory,
+                                               size_t directory_length,
+                                               struct blocktier_merkle_levels_t **out,
+                                               struct blocktier_error_t *error);
+
+// Frees kept levels. Null is fine.
+blocktier_status_t blocktier_merkle_levels_free(struct blocktier_merkle_levels_t *levels,
+                                                struct blocktier_error_t *error);
+
+// The root of kept levels.
+blocktier_status_t blocktier_merkle_levels_root(const struct blocktier_merkle_levels_t *levels,
+                                                uint8_t *root,
+                                                struct blocktier_error_t *error);
+
+// The siblings from leaf `index` up to the root, lowest first. `*count` is their number; BUFFER_TOO_SMALL if it is above
+// `capacity_hashes`, then nothing is copied.
+blocktier_status_t blocktier_merkle_levels_proof(const struct blocktier_merkle_levels_t *levels,
+                                                 uint64_t index,
+                                                 uint8_t *siblings,
+                                                 size_t capacity_hashes,
+                                                 size_t *count,
+                                                 struct blocktier_error_t *error);
+
+// Replaces a leaf and recomputes its path. Exclusive: no other call on these levels may run.
+blocktier_status_t blocktier_merkle_levels_set_leaf(struct blocktier_merkle_levels_t *levels,
+                                                    uint64_t index,
+                                                    const uint8_t *hash,
+                                                    struct blocktier_error_t *error);
+
+// The root that a leaf at `index` and its `count` siblings (count × 32 bytes) lead to.
+blocktier_status_t blocktier_merkle_proof_fold(const uint8_t *leaf,
+                                               uint64_t index,
+                                               const uint8_t *siblings,
+                                               size_t count,
+                                               uint8_t *root,
+                                               struct blocktier_error_t *error);
+
+// Checks the sizes of a subtree: `format` 0 plain, 1 with magic, 2 bare hashes. With `verify` other than 0 also root, sums,
+// placeholder, zero hashes, duplicates and conflicting hashes. FORMAT with the kind in `detail` and the place in the text.
+blocktier_status_t blocktier_subtree_inspect(const uint8_t *bytes,
+                                             size_t length,
+                                             uint32_t format,
+                                             uint32_t verify,
+                                             struct blocktier_subtree_header_t *out,
+                                             struct blocktier_error_t *error);
 
 #ifdef __cplusplus
 }  // extern "C"

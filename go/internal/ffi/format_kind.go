@@ -2,8 +2,8 @@ package ffi
 
 import "strconv"
 
-// FormatKind is the rule that the bytes of a subtree, a subtreeMeta or an inpoints value break. The numbers are part
-// of the ABI and never reused.
+// FormatKind is the rule that the bytes of a subtree, a subtreeMeta or an inpoints value break. The
+// numbers are part of the ABI and never reused.
 type FormatKind uint32
 
 // The rules.

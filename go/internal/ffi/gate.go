@@ -8,10 +8,12 @@ const gateClosed = int64(1) << 62
 // gateStripes spreads the counters of a busy handle over cache lines.
 const gateStripes = 8
 
-// Gate counts the calls and leases on a handle so that it is freed only when nobody uses it any more.
+// Gate counts the calls and leases on a handle so that it is freed only when nobody uses it any
+// more.
 //
-// Users Enter and Leave; Close refuses new users, waits for the present ones and returns true to the one caller that
-// shall free the handle. The zero value is open. Stripe is any number; the same one must be given to Enter and Leave.
+// Users Enter and Leave; Close refuses new users, waits for the present ones and returns true to
+// the one caller that shall free the handle. The zero value is open. Stripe is any number; the same
+// one must be given to Enter and Leave.
 //
 // Invariant: after Close has returned, no Enter that returned true is without its Leave.
 type Gate struct {
@@ -60,8 +62,8 @@ func (g *Gate) IsClosed() bool { return g.closing.Load() }
 // IsDrained reports whether a Close has seen the last user leave.
 func (g *Gate) IsDrained() bool { return g.done.Load() }
 
-// Close refuses new users and waits for the present ones. It returns true to its first caller only; later ones return
-// at once. It must not be called by a user: it would wait for itself.
+// Close refuses new users and waits for the present ones. It returns true to its first caller only;
+// later ones return at once. It must not be called by a user: it would wait for itself.
 func (g *Gate) Close() bool {
 	if g.closing.Swap(true) {
 		return false

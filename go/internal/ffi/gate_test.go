@@ -57,7 +57,8 @@ func TestGateCloseWaitsForALease(t *testing.T) {
 	}
 	closed := make(chan bool)
 	go func() { closed <- gate.Close() }()
-	// A lease is held throughout, so the closer cannot finish; it refuses us as soon as it has begun.
+	// A lease is held throughout, so the closer cannot finish; it refuses us as soon as it has
+	// begun.
 	for gate.Enter(3) {
 		gate.Leave(3)
 		runtime.Gosched()

@@ -30,21 +30,23 @@ import (
 	"unsafe"
 )
 
-// ReadDisk lets a call read disks but, where the library can tell the two apart, not wait for space.
+// ReadDisk lets a call read disks but, where the library can tell the two apart, not wait for
+// space.
 const ReadDisk uint32 = C.bt_read_disk
 
-// BuildID identifies the archive that this package was linked with. Go does not look into archives when it decides
-// what to rebuild; this constant changes with the archive and forces it.
+// BuildID identifies the archive that this package was linked with. Go does not look into archives
+// when it decides what to rebuild; this constant changes with the archive and forces it.
 const BuildID = C.BLOCKTIER_BUILD_ID
 
-// Available is nil when the library can be used. It checks once that both sides agree on the ABI number and on the
-// layout of every struct that crosses.
+// Available is nil when the library can be used. It checks once that both sides agree on the ABI
+// number and on the layout of every struct that crosses.
 var Available = sync.OnceValue(checkLibrary)
 
 func checkLibrary() error {
 	if got, want := uint32(C.blocktier_abi_version()), uint32(C.BLOCKTIER_ABI); got != want {
-		return Errorf(Unsupported, "the linked library has ABI %d, this module needs ABI %d; build both from one "+
-			"checkout (library %s)", got, want, Version())
+		return Errorf(Unsupported,
+			"the linked library has ABI %d, this module needs ABI %d; build both from one "+
+				"checkout (library %s)", got, want, Version())
 	}
 	var layout C.blocktier_layout_t
 	C.blocktier_layout(&layout)
@@ -57,18 +59,24 @@ func checkLibrary() error {
 		{"size of a node", uintptr(layout.size_of_node), NodeBytes},
 		{"offset of a node's fee", uintptr(layout.node_fee_offset), 32},
 		{"offset of a node's size", uintptr(layout.node_size_offset), 40},
-		{"size of blocktier_runtime_stats_t", uintptr(layout.size_of_runtime_stats), C.sizeof_blocktier_runtime_stats_t},
-		{"size of blocktier_disk_stats_t", uintptr(layout.size_of_disk_stats), C.sizeof_blocktier_disk_stats_t},
-		{"size of blocktier_txmap_stats_t", uintptr(layout.size_of_txmap_stats), C.sizeof_blocktier_txmap_stats_t},
-		{"size of blocktier_subtree_header_t", uintptr(layout.size_of_subtree_header), unsafe.Sizeof(SubtreeHeader{})},
+		{"size of blocktier_runtime_stats_t", uintptr(layout.size_of_runtime_stats),
+			C.sizeof_blocktier_runtime_stats_t},
+		{"size of blocktier_disk_stats_t", uintptr(layout.size_of_disk_stats),
+			C.sizeof_blocktier_disk_stats_t},
+		{"size of blocktier_txmap_stats_t", uintptr(layout.size_of_txmap_stats),
+			C.sizeof_blocktier_txmap_stats_t},
+		{"size of blocktier_subtree_header_t", uintptr(layout.size_of_subtree_header),
+			unsafe.Sizeof(SubtreeHeader{})},
 		{"size of blocktier_lookup_t", uintptr(layout.size_of_lookup), unsafe.Sizeof(Lookup{})},
-		{"size of this header's blocktier_lookup_t", C.sizeof_blocktier_lookup_t, unsafe.Sizeof(Lookup{})},
+		{"size of this header's blocktier_lookup_t", C.sizeof_blocktier_lookup_t,
+			unsafe.Sizeof(Lookup{})},
 		{"size of this header's blocktier_subtree_header_t", C.sizeof_blocktier_subtree_header_t,
 			unsafe.Sizeof(SubtreeHeader{})},
 	}
 	for _, check := range checks {
 		if check.got != check.want {
-			return Errorf(Unsupported, "library and module disagree on the %s: %d and %d; build both from one checkout",
+			return Errorf(Unsupported,
+				"library and module disagree on the %s: %d and %d; build both from one checkout",
 				check.what, check.got, check.want)
 		}
 	}
@@ -106,7 +114,8 @@ func describe(code Status, failure *C.blocktier_error_t) error {
 		}
 		return ErrNoSpace
 	}
-	return &Error{Code: code, Errno: int32(failure.os_errno), Detail: uint32(failure.detail), Text: string(text)}
+	return &Error{Code: code, Errno: int32(failure.os_errno), Detail: uint32(failure.detail),
+		Text: string(text)}
 }
 
 // onDisk is how the text of a WouldBlock tells a missing disk read from missing space.

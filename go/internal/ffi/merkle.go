@@ -29,27 +29,30 @@ import "C"
 
 import "unsafe"
 
-// SubtreeRoot is the root over n nodes of 48 bytes; first, if given, replaces the hash of leaf 0. A paddedHeight above
-// the tree's own height lifts the root to it.
-func SubtreeRoot(nodes unsafe.Pointer, n int, first *[32]byte, paddedHeight uint32) (root [32]byte, err error) {
+// SubtreeRoot is the root over n nodes of 48 bytes; first, if given, replaces the hash of leaf 0. A
+// paddedHeight above the tree's own height lifts the root to it.
+func SubtreeRoot(nodes unsafe.Pointer, n int, first *[32]byte, paddedHeight uint32) (root [32]byte,
+	err error) {
 	var failure C.blocktier_error_t
-	status := C.blocktier_subtree_root(nodes, C.size_t(n), keyOf(first), C.uint32_t(paddedHeight), keyOf(&root), &failure)
+	status := C.blocktier_subtree_root(nodes, C.size_t(n), keyOf(first), C.uint32_t(paddedHeight),
+		keyOf(&root), &failure)
 	return root, check(status, &failure)
 }
 
 // MerkleRoot is the root over hashes that lie one behind the other.
 func MerkleRoot(hashes []byte, paddedHeight uint32) (root [32]byte, err error) {
 	var failure C.blocktier_error_t
-	status := C.blocktier_merkle_root(bytesOf(hashes), C.size_t(len(hashes)/32), C.uint32_t(paddedHeight), keyOf(&root),
-		&failure)
+	status := C.blocktier_merkle_root(bytesOf(hashes), C.size_t(len(hashes)/32),
+		C.uint32_t(paddedHeight), keyOf(&root), &failure)
 	return root, check(status, &failure)
 }
 
-// BlockRoot is the root over subtree roots: all but the last of 2^height leaves, the last of lastLeaves.
+// BlockRoot is the root over subtree roots: all but the last of 2^height leaves, the last of
+// lastLeaves.
 func BlockRoot(roots []byte, height uint32, lastLeaves uint64) (root [32]byte, err error) {
 	var failure C.blocktier_error_t
-	status := C.blocktier_block_root(bytesOf(roots), C.size_t(len(roots)/32), C.uint32_t(height), C.uint64_t(lastLeaves),
-		keyOf(&root), &failure)
+	status := C.blocktier_block_root(bytesOf(roots), C.size_t(len(roots)/32), C.uint32_t(height),
+		C.uint64_t(lastLeaves), keyOf(&root), &failure)
 	return root, check(status, &failure)
 }
 
@@ -64,12 +67,14 @@ func FoldProof(leaf *[32]byte, index uint64, siblings []byte) (root [32]byte, er
 // MerkleLevels keeps every level of a tree outside the Go heap.
 type MerkleLevels struct{ handle *C.blocktier_merkle_levels_t }
 
-// NewMerkleLevels computes the levels over n leaves that lie stride bytes apart; directory as for NewNodeArray.
-func NewMerkleLevels(runtime Runtime, leaves unsafe.Pointer, n, stride int, directory string) (MerkleLevels, error) {
+// NewMerkleLevels computes the levels over n leaves that lie stride bytes apart; directory as for
+// NewNodeArray.
+func NewMerkleLevels(runtime Runtime, leaves unsafe.Pointer, n, stride int,
+	directory string) (MerkleLevels, error) {
 	var failure C.blocktier_error_t
 	var handle *C.blocktier_merkle_levels_t
-	status := C.blocktier_merkle_levels_new(runtime.handle, leaves, C.size_t(n), C.size_t(stride), textOf(directory),
-		C.size_t(len(directory)), &handle, &failure)
+	status := C.blocktier_merkle_levels_new(runtime.handle, leaves, C.size_t(n), C.size_t(stride),
+		textOf(directory), C.size_t(len(directory)), &handle, &failure)
 	return MerkleLevels{handle}, check(status, &failure)
 }
 
@@ -91,14 +96,16 @@ func (l MerkleLevels) Proof(index uint64, siblings [][32]byte) (int, error) {
 	var failure C.blocktier_error_t
 	var count C.size_t
 	status := C.blocktier_merkle_levels_proof(l.handle, C.uint64_t(index),
-		(*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(siblings))), C.size_t(len(siblings)), &count, &failure)
+		(*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(siblings))), C.size_t(len(siblings)), &count,
+		&failure)
 	return int(count), check(status, &failure)
 }
 
 // SetLeaf replaces a leaf and recomputes its path. Nothing else may use the levels meanwhile.
 func (l MerkleLevels) SetLeaf(index uint64, hash *[32]byte) error {
 	var failure C.blocktier_error_t
-	return check(C.blocktier_merkle_levels_set_leaf(l.handle, C.uint64_t(index), keyOf(hash), &failure), &failure)
+	return check(C.blocktier_merkle_levels_set_leaf(l.handle, C.uint64_t(index), keyOf(hash),
+		&failure), &failure)
 }
 
 // Inspect checks the sizes of a subtree file's bytes and, on demand, root, sums and policy.
@@ -108,7 +115,7 @@ func Inspect(bytes []byte, format uint32, verify bool) (header SubtreeHeader, er
 	if verify {
 		flag = 1
 	}
-	status := C.blocktier_subtree_inspect(bytesOf(bytes), C.size_t(len(bytes)), C.uint32_t(format), flag,
-		(*C.blocktier_subtree_header_t)(unsafe.Pointer(&header)), &failure)
+	status := C.blocktier_subtree_inspect(bytesOf(bytes), C.size_t(len(bytes)), C.uint32_t(format),
+		flag, (*C.blocktier_subtree_header_t)(unsafe.Pointer(&header)), &failure)
 	return header, check(status, &failure)
 }

@@ -16,8 +16,10 @@ import "unsafe"
 // NodeArray is memory for nodes outside the Go heap.
 type NodeArray struct{ handle *C.blocktier_node_array_t }
 
-// NewNodeArray reserves and maps capacity nodes: an unlinked file in directory, or anonymous memory where it is empty.
-func NewNodeArray(runtime Runtime, capacity uint64, directory string) (NodeArray, unsafe.Pointer, error) {
+// NewNodeArray reserves and maps capacity nodes: an unlinked file in directory, or anonymous memory
+// where it is empty.
+func NewNodeArray(runtime Runtime, capacity uint64, directory string) (NodeArray, unsafe.Pointer,
+	error) {
 	var failure C.blocktier_error_t
 	var handle *C.blocktier_node_array_t
 	var data unsafe.Pointer

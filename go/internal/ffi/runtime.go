@@ -35,11 +35,13 @@ func (r Runtime) Close() error {
 	return check(C.blocktier_runtime_close(r.handle, &failure), &failure)
 }
 
-// NextEvent takes the next event's text into buffer and returns its length; NotFound when there is none.
+// NextEvent takes the next event's text into buffer and returns its length; NotFound when there is
+// none.
 func (r Runtime) NextEvent(buffer []byte) (int, error) {
 	var failure C.blocktier_error_t
 	var length C.size_t
-	status := C.blocktier_runtime_next_event(r.handle, (*C.char)(unsafe.Pointer(unsafe.SliceData(buffer))),
-		C.size_t(len(buffer)), &length, &failure)
+	status := C.blocktier_runtime_next_event(r.handle,
+		(*C.char)(unsafe.Pointer(unsafe.SliceData(buffer))), C.size_t(len(buffer)), &length,
+		&failure)
 	return min(int(length), len(buffer)), check(status, &failure)
 }

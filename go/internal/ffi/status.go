@@ -2,8 +2,8 @@ package ffi
 
 import "fmt"
 
-// Status is a status code of the C ABI. As an error it is the sentinel of its code: every failure unwraps to one.
-// The numbers are part of the ABI and never reused.
+// Status is a status code of the C ABI. As an error it is the sentinel of its code: every failure
+// unwraps to one. The numbers are part of the ABI and never reused.
 type Status int32
 
 // The status codes. OK is never returned as an error.
@@ -61,8 +61,8 @@ func (s Status) Error() string {
 	return fmt.Sprintf("blocktier: unknown status %d", int32(s))
 }
 
-// Error is a failure with what a person needs to act on it. errors.Is finds its code's sentinel and, where the
-// operating system refused something, the syscall.Errno.
+// Error is a failure with what a person needs to act on it. errors.Is finds its code's sentinel
+// and, where the operating system refused something, the syscall.Errno.
 type Error struct {
 	// Code is the status code; Unwrap yields it as the sentinel error.
 	Code Status

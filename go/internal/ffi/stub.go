@@ -20,11 +20,13 @@ var errMissing = missing()
 
 func missing() error {
 	if runtime.GOOS == "linux" && (runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64") {
-		return Errorf(Unsupported, "built without cgo: set CGO_ENABLED=1 and have a C compiler to use memory and maps "+
-			"outside the Go heap, or leave the directories empty to use the Go heap")
+		return Errorf(Unsupported,
+			"built without cgo: set CGO_ENABLED=1 and have a C compiler to use memory and maps "+
+				"outside the Go heap, or leave the directories empty to use the Go heap")
 	}
-	return Errorf(Unsupported, "no library for %s/%s (there is one for linux/amd64 and linux/arm64): leave the "+
-		"directories empty to use the Go heap", runtime.GOOS, runtime.GOARCH)
+	return Errorf(Unsupported,
+		"no library for %s/%s (there is one for linux/amd64 and linux/arm64): leave the "+
+			"directories empty to use the Go heap", runtime.GOOS, runtime.GOARCH)
 }
 
 // Version is the library's version; there is none.

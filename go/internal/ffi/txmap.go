@@ -42,7 +42,8 @@ type TxMap struct{ handle *C.blocktier_txmap_t }
 func OpenTxMap(runtime Runtime, settings string) (TxMap, error) {
 	var failure C.blocktier_error_t
 	var handle *C.blocktier_txmap_t
-	status := C.blocktier_txmap_open(runtime.handle, textOf(settings), C.size_t(len(settings)), &handle, &failure)
+	status := C.blocktier_txmap_open(runtime.handle, textOf(settings), C.size_t(len(settings)),
+		&handle, &failure)
 	return TxMap{handle}, check(status, &failure)
 }
 
@@ -52,19 +53,20 @@ func (m TxMap) Close() error {
 	return check(C.blocktier_txmap_close(m.handle, &failure), &failure)
 }
 
-// SetIfNotExists inserts the value unless the key is there; then Found is 1 and up to len(existing) bytes of the
-// present value are copied.
-func (m TxMap) SetIfNotExists(key *[32]byte, value []byte, subtreeIndex uint16, flags uint32, existing []byte,
-	result *Lookup) error {
+// SetIfNotExists inserts the value unless the key is there; then Found is 1 and up to len(existing)
+// bytes of the present value are copied.
+func (m TxMap) SetIfNotExists(key *[32]byte, value []byte, subtreeIndex uint16, flags uint32,
+	existing []byte, result *Lookup) error {
 	var failure C.blocktier_error_t
-	status := C.blocktier_txmap_set_if_not_exists(m.handle, keyOf(key), bytesOf(value), C.size_t(len(value)),
-		C.uint16_t(subtreeIndex), C.uint32_t(flags), bytesOf(existing), C.size_t(len(existing)),
-		(*C.blocktier_lookup_t)(unsafe.Pointer(result)), &failure)
+	status := C.blocktier_txmap_set_if_not_exists(m.handle, keyOf(key), bytesOf(value),
+		C.size_t(len(value)), C.uint16_t(subtreeIndex), C.uint32_t(flags), bytesOf(existing),
+		C.size_t(len(existing)), (*C.blocktier_lookup_t)(unsafe.Pointer(result)), &failure)
 	return check(status, &failure)
 }
 
 // Set inserts or replaces; replaced tells which.
-func (m TxMap) Set(key *[32]byte, value []byte, subtreeIndex uint16, flags uint32) (replaced bool, err error) {
+func (m TxMap) Set(key *[32]byte, value []byte, subtreeIndex uint16, flags uint32) (replaced bool,
+	err error) {
 	var failure C.blocktier_error_t
 	var was C.uint8_t
 	status := C.blocktier_txmap_set(m.handle, keyOf(key), bytesOf(value), C.size_t(len(value)),
@@ -75,8 +77,8 @@ func (m TxMap) Set(key *[32]byte, value []byte, subtreeIndex uint16, flags uint3
 // Get copies the value into buffer. NotFound when absent; BufferTooSmall fills only the result.
 func (m TxMap) Get(key *[32]byte, flags uint32, buffer []byte, result *Lookup) error {
 	var failure C.blocktier_error_t
-	status := C.blocktier_txmap_get(m.handle, keyOf(key), C.uint32_t(flags), bytesOf(buffer), C.size_t(len(buffer)),
-		(*C.blocktier_lookup_t)(unsafe.Pointer(result)), &failure)
+	status := C.blocktier_txmap_get(m.handle, keyOf(key), C.uint32_t(flags), bytesOf(buffer),
+		C.size_t(len(buffer)), (*C.blocktier_lookup_t)(unsafe.Pointer(result)), &failure)
 	return check(status, &failure)
 }
 
@@ -100,8 +102,8 @@ func (m TxMap) Delete(key *[32]byte, flags uint32) (bool, error) {
 func (m TxMap) UpdateSubtreeIndex(key *[32]byte, subtreeIndex uint16, flags uint32) (bool, error) {
 	var failure C.blocktier_error_t
 	var found C.uint8_t
-	status := C.blocktier_txmap_update_subtree_index(m.handle, keyOf(key), C.uint16_t(subtreeIndex), C.uint32_t(flags),
-		&found, &failure)
+	status := C.blocktier_txmap_update_subtree_index(m.handle, keyOf(key), C.uint16_t(subtreeIndex),
+		C.uint32_t(flags), &found, &failure)
 	return found == 1, check(status, &failure)
 }
 
@@ -127,10 +129,12 @@ func (m TxMap) FlushBegin(flags uint32) (ticket uint64, err error) {
 	return uint64(number), check(status, &failure)
 }
 
-// FlushWait waits until what the ticket stands for is written, or with NonBlocking returns WouldBlock until then.
+// FlushWait waits until what the ticket stands for is written, or with NonBlocking returns
+// WouldBlock until then.
 func (m TxMap) FlushWait(ticket uint64, flags uint32) error {
 	var failure C.blocktier_error_t
-	return check(C.blocktier_txmap_flush_wait(m.handle, C.uint64_t(ticket), C.uint32_t(flags), &failure), &failure)
+	return check(C.blocktier_txmap_flush_wait(m.handle, C.uint64_t(ticket), C.uint32_t(flags),
+		&failure), &failure)
 }
 
 // Failure is the error that stopped the map, nil while it works.

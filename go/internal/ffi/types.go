@@ -23,7 +23,8 @@ var HandleKinds = map[HandleKind]string{
 const (
 	// Blocking lets the call read disks and wait for space.
 	Blocking uint32 = 0
-	// NonBlocking makes the call return one of the WouldBlock errors instead of reading a disk or waiting.
+	// NonBlocking makes the call return one of the WouldBlock errors instead of reading a disk or
+	// waiting.
 	NonBlocking uint32 = 1
 )
 
@@ -73,8 +74,8 @@ var (
 	ErrNeedsDisk = &Error{Code: WouldBlock, Text: "would block: needs a disk read"}
 )
 
-// Batch is n items as the library takes them: keys of 32 bytes, values in one arena with n+1 offsets, optional subtree
-// indexes, and room for n states.
+// Batch is n items as the library takes them: keys of 32 bytes, values in one arena with n+1
+// offsets, optional subtree indexes, and room for n states.
 type Batch struct {
 	Keys           []byte
 	Values         []byte
@@ -127,7 +128,8 @@ type TxMapStats struct {
 	Segments uint64
 	// FileReads counts reads of segment files.
 	FileReads uint64
-	// FalseMatches counts index tags that belonged to another key, SlowConfirms the confirms that were serialized.
+	// FalseMatches counts index tags that belonged to another key, SlowConfirms the confirms that
+	// were serialized.
 	FalseMatches, SlowConfirms uint64
 	// SpaceWaits counts waits for space inside the library.
 	SpaceWaits uint64
