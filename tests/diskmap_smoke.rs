@@ -8,7 +8,10 @@ use std::time::Instant;
 fn key(n: u64) -> [u8; 32] {
     let mut k = [0; 32];
     for (i, c) in k.chunks_mut(8).enumerate() {
-        c.copy_from_slice(&(n.wrapping_mul(0x9e3779b97f4a7c15).rotate_left(i as u32 * 13) ^ i as u64).to_le_bytes());
+        c.copy_from_slice(
+            &(n.wrapping_mul(0x9e3779b97f4a7c15).rotate_left(i as u32 * 13) ^ i as u64)
+                .to_le_bytes(),
+        );
     }
     k
 }
@@ -19,7 +22,9 @@ fn smoke() {
     let n: u64 = std::env::var("N").ok().map_or(300_000, |n| n.parse().unwrap());
     let tail = std::env::var("TAIL").unwrap_or("1M".into());
     let rt = Runtime::open(&RuntimeSettings::default()).unwrap();
-    let s = TxMapSettings::parse(&format!("txMapDirs = {}\ntxMapTail = {tail}", dir.path().display())).unwrap();
+    let s =
+        TxMapSettings::parse(&format!("txMapDirs = {}\ntxMapTail = {tail}", dir.path().display()))
+            .unwrap();
     let map = DiskTxMap::open(&rt, &s).unwrap();
     let keys: Vec<_> = (0..n).map(key).collect();
     let value = [7u8; 84];
@@ -38,7 +43,13 @@ fn smoke() {
     let t = Instant::now();
     let mut hits = 0;
     for chunk in keys.chunks(4096) {
-        let b = map.get_batch(chunk, true, Wait::Allowed, |_, v, _| { assert_eq!(v, value); hits += 1; Ok(()) }).unwrap();
+        let b = map
+            .get_batch(chunk, true, Wait::Allowed, |_, v, _| {
+                assert_eq!(v, value);
+                hits += 1;
+                Ok(())
+            })
+            .unwrap();
         assert!(b.is_empty());
     }
     println!("get batch {:.2} M/s", n as f64 / t.elapsed().as_secs_f64() / 1e6);
@@ -55,7 +66,10 @@ fn smoke() {
     }
     let t = Instant::now();
     for k in &absent[..(n as usize / 4)] {
-        assert_eq!(map.set_if_not_exists(k, &value, 0, Wait::Allowed, |_, _| ()).unwrap(), Inserted::New);
+        assert_eq!(
+            map.set_if_not_exists(k, &value, 0, Wait::Allowed, |_, _| ()).unwrap(),
+            Inserted::New
+        );
     }
     println!("insert one {:.2} M/s", n as f64 / 4. / t.elapsed().as_secs_f64() / 1e6);
     println!("{:?}", map.stats());

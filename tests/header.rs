@@ -28,7 +28,10 @@ fn header_is_current() {
         std::fs::write(&path, &generated).unwrap();
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(committed == generated, "include/blocktier.h is stale: UPDATE_HEADER=1 cargo test --test header");
+    assert!(
+        committed == generated,
+        "include/blocktier.h is stale: UPDATE_HEADER=1 cargo test --test header"
+    );
 }
 
 #[test]

@@ -2,13 +2,13 @@
 //! log is reserved for many records at once, and records that are only in files are read together.
 
 use super::DiskMap;
+use super::Wait;
 use super::cold::{COLD_ITEMS_MAX, ColdItem};
 use super::generation::Generation;
 use super::key::Key;
 use super::read::Scratch;
 use super::record;
 use super::write::Options;
-use super::Wait;
 use crate::hash::keyed::KeyHash;
 use crate::index::{Candidates, Insert};
 use crate::{Error, Result};
@@ -134,7 +134,8 @@ impl<K: Key> DiskMap<K> {
         for start in (0..batch.keys.len()).step_by(CHUNK) {
             let end = batch.keys.len().min(start + CHUNK);
             pipeline.probe(&generation, &batch.keys[start..end]);
-            let mut chunk = InsertChunk { map: self, generation: &generation, batch, start, options };
+            let mut chunk =
+                InsertChunk { map: self, generation: &generation, batch, start, options };
             let rest = chunk.insert_absent(&pipeline, states, &mut blocked)?;
             chunk.insert_rest(&pipeline, &rest, states, &mut cold, &mut blocked)?;
             if cold.items.len() >= COLD_ITEMS_MAX {
@@ -319,7 +320,8 @@ impl<K: Key> DiskMap<K> {
                 }
                 let (position, hash) = (start + number, pipeline.hashes[number]);
                 let key = &keys[position];
-                let lookup = self.lookup_in(&generation, hash, key, want_values, false, &mut scratch);
+                let lookup =
+                    self.lookup_in(&generation, hash, key, want_values, false, &mut scratch);
                 match lookup {
                     Ok(Some(subtree_index)) => visit(position, scratch.value(), subtree_index)?,
                     Ok(None) => {}

@@ -11,10 +11,10 @@ use super::key::Key;
 use super::read::{self, GUESS_BYTES};
 use super::record;
 use super::segment::{Place, Segment};
+use crate::Result;
 use crate::hash::keyed::KeyHash;
 use crate::index::{Candidates, Location};
 use crate::storage::{AlignedBuf, FileRead, ReadRequest};
-use crate::Result;
 
 /// Gaps up to this are read along.
 const GAP_BYTES: u64 = 16 << 10;

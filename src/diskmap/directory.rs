@@ -52,7 +52,8 @@ impl MapDirectory {
 
 impl Drop for MapDirectory {
     fn drop(&mut self) {
-        let (storage, path, lock) = (Arc::clone(&self.storage), self.path.clone(), self.lock.take());
+        let (storage, path, lock) =
+            (Arc::clone(&self.storage), self.path.clone(), self.lock.take());
         let (done, wait) = mpsc::channel();
         // Behind the segments' own removals, which were queued before.
         self.disk.submit(Box::new(move || {

@@ -57,7 +57,13 @@ pub(crate) struct Reservation<'a> {
 
 impl Reservation<'_> {
     /// Stores a record at `unit` (counted from the start of the reservation) and returns its location.
-    pub(crate) fn store(&self, unit: u32, key: &[u8], value: &[u8], scratch: &mut Vec<u8>) -> Result<Location> {
+    pub(crate) fn store(
+        &self,
+        unit: u32,
+        key: &[u8],
+        value: &[u8],
+        scratch: &mut Vec<u8>,
+    ) -> Result<Location> {
         let unit_in_block = self.first_unit + unit;
         let unit_in_segment = self.segment_unit + unit_in_block;
         scratch.clear();
@@ -171,7 +177,11 @@ impl Lane {
 
     /// Reserves room for as many of the records (sizes in units, each at most `short_units_max`) as fit together; at least
     /// one. With `timeout` none it returns `WouldBlock` instead of waiting.
-    pub(crate) fn reserve(&self, units: &[u32], timeout: Option<Duration>) -> Result<Reservation<'_>> {
+    pub(crate) fn reserve(
+        &self,
+        units: &[u32],
+        timeout: Option<Duration>,
+    ) -> Result<Reservation<'_>> {
         let mut deadline = None;
         loop {
             if let Some(reservation) = self.try_reserve(units) {
@@ -192,7 +202,11 @@ impl Lane {
     }
 
     /// Waits until a buffer may be free. Nothing may be held or reserved by the caller.
-    fn wait_for_space(&self, timeout: Option<Duration>, deadline: &mut Option<Instant>) -> Result<()> {
+    fn wait_for_space(
+        &self,
+        timeout: Option<Duration>,
+        deadline: &mut Option<Instant>,
+    ) -> Result<()> {
         self.shared.failure.check()?;
         let Some(timeout) = timeout else { return Err(Error::WouldBlock("no free block")) };
         let deadline = *deadline.get_or_insert_with(|| Instant::now() + timeout);
@@ -231,7 +245,8 @@ impl Lane {
                 return None;
             }
             let next = state + u64::from(total);
-            match self.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Acquire) {
+            match self.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) => {
                     let buffer = state_buffer(state);
                     return Some(self.reservation(buffer, first_unit, total, count));
@@ -241,7 +256,13 @@ impl Lane {
         }
     }
 
-    fn reservation(&self, buffer: u32, first_unit: u32, units: u32, count: usize) -> Reservation<'_> {
+    fn reservation(
+        &self,
+        buffer: u32,
+        first_unit: u32,
+        units: u32,
+        count: usize,
+    ) -> Reservation<'_> {
         // The buffer can't change hands before the reservation is committed.
         let state = self.shared.tail.state(buffer);
         let base_units = state.base_units.load(Ordering::Relaxed);
@@ -457,7 +478,8 @@ impl Lane {
         if state & CLOSED != 0 {
             return;
         }
-        let submitted = self.shared.tail.state(state_buffer(state)).submitted_bytes.load(Ordering::Acquire);
+        let submitted =
+            self.shared.tail.state(state_buffer(state)).submitted_bytes.load(Ordering::Acquire);
         if state_units(state) as usize * UNIT_BYTES <= submitted as usize {
             roll.unwritten_since = None;
             return;
@@ -480,7 +502,8 @@ impl Lane {
         let tail = &self.shared.tail;
         let units = record::record_units(key.len(), value.len());
         let block_units = tail.block_units();
-        let blocks = (units + (SEGMENT_HEADER_BYTES / UNIT_BYTES) as u32).div_ceil(block_units) as usize;
+        let blocks =
+            (units + (SEGMENT_HEADER_BYTES / UNIT_BYTES) as u32).div_ceil(block_units) as usize;
         if timeout.is_none() && tail.free_count() < blocks.min(tail.buffer_count() / 2) {
             self.waiting.submit_all();
             self.shared.failure.check()?;
@@ -540,7 +563,11 @@ impl Lane {
         }
     }
 
-    fn wait_for_buffer(&self, timeout: Option<Duration>, deadline: &mut Option<Instant>) -> Result<u32> {
+    fn wait_for_buffer(
+        &self,
+        timeout: Option<Duration>,
+        deadline: &mut Option<Instant>,
+    ) -> Result<u32> {
         loop {
             self.shared.failure.check()?;
             if let Some(buffer) = self.take_buffer() {
@@ -569,7 +596,9 @@ impl Lane {
         }
         // Slots are reused under this lock, so what is spent now is not somebody's new segment.
         let mut free_slots = self.free_slots.lock();
-        if entry.is_spent() && let Some(segment) = entry.segment.swap(None) {
+        if entry.is_spent()
+            && let Some(segment) = entry.segment.swap(None)
+        {
             segment.mark_dead();
             free_slots.push(slot);
         }

@@ -60,15 +60,8 @@ impl<K: Key> DiskMap<K> {
         let hash = key.hash(&generation.hasher);
         let mut scratch = Scratch::default();
         let may_read = wait == Wait::Allowed;
-        let (found, _) = self.find(
-            &generation,
-            hash,
-            key,
-            false,
-            may_read,
-            &mut scratch,
-            &mut Races::new(),
-        )?;
+        let (found, _) =
+            self.find(&generation, hash, key, false, may_read, &mut scratch, &mut Races::new())?;
         Ok(found.is_some())
     }
 }

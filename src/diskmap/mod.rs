@@ -157,7 +157,12 @@ impl<K: Key> DiskMap<K> {
             .collect::<Result<Vec<_>>>()?;
         let reserve: Arc<dyn MemoryReserve> = Arc::clone(runtime.budget()) as _;
         let process = runtime.settings();
-        let tail = Tail::new(layout.buffers, layout.block_bytes, process.huge_pages_choice(), Arc::clone(&reserve))?;
+        let tail = Tail::new(
+            layout.buffers,
+            layout.block_bytes,
+            process.huge_pages_choice(),
+            Arc::clone(&reserve),
+        )?;
         let shared = Arc::new(Shared::new(tail, layout.flush_bytes));
         let plan = Plan {
             settings: settings.clone(),
@@ -461,11 +466,16 @@ impl Layout {
         if block_bytes > largest {
             return wrong(
                 "txMapBlock",
-                format!("{lanes} directories and this tail allow blocks of at most {largest} bytes"),
+                format!(
+                    "{lanes} directories and this tail allow blocks of at most {largest} bytes"
+                ),
             );
         }
         if block_bytes > settings.segment_bytes {
-            return wrong("txMapSegment", format!("must be at least a block of {block_bytes} bytes"));
+            return wrong(
+                "txMapSegment",
+                format!("must be at least a block of {block_bytes} bytes"),
+            );
         }
         let flush_bytes =
             if settings.flush_bytes == 0 { settings.tail_bytes / 4 } else { settings.flush_bytes };

@@ -58,7 +58,8 @@ pub(crate) struct SegmentFactory {
 impl SegmentFactory {
     pub(crate) fn make(&self, slot: u32, incarnation: u64) -> Segment {
         let identity = [self.store_id, self.generation, u64::from(self.lane), incarnation];
-        let seed = identity.iter().fold(0, |crc, word| crc32c::crc32c_append(crc, &word.to_le_bytes()));
+        let seed =
+            identity.iter().fold(0, |crc, word| crc32c::crc32c_append(crc, &word.to_le_bytes()));
         let name = format!("{:03}-{:04}-{:08}.seg", self.lane, self.generation, incarnation);
         Segment {
             slot,
@@ -241,7 +242,9 @@ impl SlotTable {
     /// Puts a new segment into its slot.
     pub(crate) fn occupy(&self, segment: Arc<Segment>) -> bool {
         let Some(entry) = self.entry_or_new(segment.slot) else { return false };
-        entry.blocks.get_or_init(|| (0..self.blocks_per_segment).map(|_| AtomicU64::new(0)).collect());
+        entry
+            .blocks
+            .get_or_init(|| (0..self.blocks_per_segment).map(|_| AtomicU64::new(0)).collect());
         entry.live_units.store(0, Ordering::Relaxed);
         entry.unfinished_blocks.store(0, Ordering::Relaxed);
         entry.sealed.store(false, Ordering::Relaxed);

@@ -16,9 +16,9 @@ use std::time::Instant;
 use parking_lot::{Condvar, Mutex};
 
 use super::record::UNIT_BYTES;
+use crate::Result;
 use crate::memory::MemoryReserve;
 use crate::storage::mapping::{HugePages, Mapping};
-use crate::Result;
 
 /// Bits of a block reference that hold the buffer's number; the rest is the block's id.
 const BUFFER_BITS: u32 = 20;

@@ -88,14 +88,13 @@ impl<K: Key> DiskMap<K> {
                 return Ok(found);
             }
             let timeout = options.timeout;
-            let inserted =
-                self.append_then(generation, hash, key, value, timeout, |location| {
-                    // Linearization point of a successful insert: under the shard's lock in here.
-                    match generation.index.insert_new(hash, location, subtree_index, &candidates)? {
-                        Insert::Done => Ok(Some(())),
-                        Insert::Changed(_) => Ok(None),
-                    }
-                })?;
+            let inserted = self.append_then(generation, hash, key, value, timeout, |location| {
+                // Linearization point of a successful insert: under the shard's lock in here.
+                match generation.index.insert_new(hash, location, subtree_index, &candidates)? {
+                    Insert::Done => Ok(Some(())),
+                    Insert::Changed(_) => Ok(None),
+                }
+            })?;
             if inserted.is_some() {
                 return Ok(None);
             }

@@ -58,11 +58,8 @@ pub unsafe extern "C" fn blocktier_subtree_root(
         // SAFETY: the caller's promises for each pointer and length.
         unsafe {
             let nodes = guard::slice(nodes.cast::<Node>(), n, "nodes")?;
-            let first = if first_hash.is_null() {
-                None
-            } else {
-                Some(hash_at(first_hash, "first_hash")?)
-            };
+            let first =
+                if first_hash.is_null() { None } else { Some(hash_at(first_hash, "first_hash")?) };
             put_hash(root, "root", leaf_root(nodes, first.as_ref(), padded_height)?)?;
         }
         OK

@@ -29,4 +29,6 @@ pub use runtime::{
 };
 pub use status::{BLOCKTIER_ERROR_TEXT_BYTES, blocktier_error_t, blocktier_status_t};
 pub use subtree::blocktier_subtree_header_t;
-pub use txmap::{BLOCKTIER_NONBLOCKING, blocktier_lookup_t, blocktier_txmap_stats_t, blocktier_txmap_t};
+pub use txmap::{
+    BLOCKTIER_NONBLOCKING, blocktier_lookup_t, blocktier_txmap_stats_t, blocktier_txmap_t,
+};

@@ -6,9 +6,9 @@ use std::path::Path;
 use super::guard::{self, Guarded, HandleKind, OK};
 use super::runtime::{blocktier_runtime_t, with_runtime};
 use super::status::{blocktier_error_t, blocktier_status_t};
+use crate::Error;
 use crate::storage::MappingOptions;
 use crate::subtree::NodeArray;
-use crate::Error;
 
 /// Memory of a subtree's nodes. The memory belongs to the handle; the library itself never touches it.
 #[derive(Debug)]
@@ -45,8 +45,7 @@ pub unsafe extern "C" fn blocktier_node_array_new(
                 NodeArray::mapped(Path::new(directory), capacity, &options)?
             };
             let pointer = array.as_mut_ptr();
-            let handle =
-                blocktier_node_array_t(Guarded::new(HandleKind::NodeArray, array));
+            let handle = blocktier_node_array_t(Guarded::new(HandleKind::NodeArray, array));
             data.write(pointer.cast::<c_void>());
             out.write(Box::into_raw(Box::new(handle)));
             OK

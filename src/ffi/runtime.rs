@@ -147,7 +147,9 @@ pub unsafe extern "C" fn blocktier_runtime_disk_stats(
     unsafe {
         guard::call_on(runtime, error, |runtime| {
             let disks = runtime.disks();
-            let Some(disk) = disks.get(number) else { return Ok(blocktier_status_t::BLOCKTIER_NOT_FOUND) };
+            let Some(disk) = disks.get(number) else {
+                return Ok(blocktier_status_t::BLOCKTIER_NOT_FOUND);
+            };
             let stats = disk.stats().snapshot();
             let text = disk.dir().to_string_lossy();
             let end = text.floor_char_boundary(BLOCKTIER_PATH_BYTES);

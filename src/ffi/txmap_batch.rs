@@ -176,9 +176,9 @@ pub unsafe extern "C" fn blocktier_txmap_update_subtree_index_batch(
                 let text = format!("key_stride {key_stride} is smaller than a key");
                 return Err(Error::InvalidArgument(text));
             }
-            let bytes = n.checked_mul(key_stride).ok_or_else(|| {
-                Error::InvalidArgument("n x key_stride is too large".to_owned())
-            })?;
+            let bytes = n
+                .checked_mul(key_stride)
+                .ok_or_else(|| Error::InvalidArgument("n x key_stride is too large".to_owned()))?;
             let bytes = guard::slice(keys, bytes, "keys")?;
             let mut outcome = Ok(());
             let mut gathered = Vec::with_capacity(n.min(1024));
@@ -231,7 +231,9 @@ pub unsafe extern "C" fn blocktier_txmap_get_batch(
                     found: 1,
                     reserved: 0,
                 };
-                if let Some(room) = arena.get_mut(filled..).and_then(|rest| rest.get_mut(..value.len())) {
+                if let Some(room) =
+                    arena.get_mut(filled..).and_then(|rest| rest.get_mut(..value.len()))
+                {
                     room.copy_from_slice(value);
                     filled += value.len();
                 } else {
