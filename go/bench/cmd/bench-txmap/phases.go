@@ -199,7 +199,8 @@ func measureMemory(t *task, o *outcome) error {
 			return err
 		}
 		o.Figures["index"] = float64(stats.FilterRAMBytes+stats.SubtreeIndexBytes) / float64(t.N)
-		process -= float64(stats.TailBytes)
+		// What of the tail has been used.
+		process -= float64(min(stats.TailBytes, uint64(t.N)*recordBytes))
 	}
 	o.Figures["process"] = process / float64(t.N)
 	return s.close()

@@ -24,8 +24,9 @@ const (
 	// recordBytes is what an entry takes in the log: 12 bytes of header, key and value.
 	recordBytes = 128
 	defaultTail = 512 << 20
-	// ring is how many different values there are; a key always has the same one.
-	ring = 4096
+	// ring is how many different values there are; a key always has the same one. They are so few
+	// because a node's value has just been made and is in the cache when it is inserted.
+	ring = 64
 )
 
 func mix(z uint64) uint64 {
