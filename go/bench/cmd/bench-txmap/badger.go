@@ -12,9 +12,10 @@ import (
 	"github.com/blocktier/blocktier/go/txmap"
 )
 
-// badgerMap is a baseline: cuckoo filters in front of a key-value store. A filter that says no answers alone; one that
-// says maybe is confirmed among the entries that wait for the writer, then in the store. One goroutine writes batches.
-// Two calls for one key at the same time may reach the writer in either order, which no measurement here does.
+// badgerMap is a baseline: cuckoo filters in front of a key-value store. A filter that says no
+// answers alone; one that says maybe is confirmed among the entries that wait for the writer, then
+// in the store. One goroutine writes batches. Two calls for one key at the same time may reach the
+// writer in either order, which no measurement here does.
 type badgerMap struct {
 	db      *badger.DB
 	shards  [shards]badgerShard
@@ -47,7 +48,8 @@ func openBadger(t *task, v *values) (store, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &badgerMap{db: db, queue: make(chan badgerWrite, badgerQueue), stopped: make(chan struct{}), values: v}
+	m := &badgerMap{db: db, values: v}
+	m.queue, m.stopped = make(chan badgerWrite, badgerQueue), make(chan struct{})
 	for i := range m.shards {
 		m.shards[i].filter = cuckoo.NewFilter(uint(max(64, 2*t.N/shards)))
 		m.shards[i].pending = map[Hash]*[]byte{}

@@ -10,8 +10,8 @@ const shards = 4096
 // shardOf spreads keys over shards by their first 12 bits.
 func shardOf(key *Hash) int { return int(key[0]) | int(key[1]&15)<<8 }
 
-// goMap is a baseline: a Go map per shard behind a mutex. It keeps a copy of each value, as a map has to whose callers
-// go on using theirs; a lookup hands out the copy itself.
+// goMap is a baseline: a Go map per shard behind a mutex. It keeps a copy of each value, as a map
+// has to whose callers go on using theirs; a lookup hands out the copy itself.
 type goMap struct {
 	shards [shards]goMapShard
 	values *values
@@ -40,7 +40,8 @@ func (m *goMap) close() error { return nil }
 
 // clone copies v and what it points to.
 func clone(v *Inpoints) *Inpoints {
-	copied := &Inpoints{ParentTxHashes: slices.Clone(v.ParentTxHashes), SubtreeIndex: v.SubtreeIndex}
+	copied := &Inpoints{SubtreeIndex: v.SubtreeIndex}
+	copied.ParentTxHashes = slices.Clone(v.ParentTxHashes)
 	copied.Idxs = make([][]uint32, len(v.Idxs))
 	all := make([]uint32, 0, v.Inputs())
 	for i, outputs := range v.Idxs {

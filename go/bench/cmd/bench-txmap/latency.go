@@ -84,8 +84,9 @@ func releaseMemory() { debug.FreeOSMemory() }
 // rateProbe is how many keys the full rate is measured with.
 const rateProbe = 1_000_000
 
-// measureLatency inserts one by one at half the full rate into a map that grows, after finding out what the full rate
-// is. An idle spinner on the same CPU says how long the machine itself interrupts, before and after.
+// measureLatency inserts one by one at half the full rate into a map that grows, after finding out
+// what the full rate is. An idle spinner on the same CPU says how long the machine itself
+// interrupts, before and after.
 func measureLatency(t *task, o *outcome) error {
 	rate, err := fullRate(t)
 	if err != nil {
@@ -162,8 +163,8 @@ const (
 	tickValue = 16 << 10
 )
 
-// measureTick notes how late a goroutine is woken every millisecond, first in an idle process and then beside writers
-// that wait for a full tail.
+// measureTick notes how late a goroutine is woken every millisecond, first in an idle process and
+// then beside writers that wait for a full tail.
 func measureTick(t *task, o *outcome) error {
 	t.Tail = tickTail
 	s, err := open(t)
@@ -193,11 +194,12 @@ func measureTick(t *task, o *outcome) error {
 	}
 	idle.report("idle", o)
 	pressed.report("pressed", o)
-	waited := (after.SpaceWaited - before.SpaceWaited).Seconds() / (tickWriters * tickLength.Seconds())
+	waited := (after.SpaceWaited - before.SpaceWaited).Seconds()
+	waited /= tickWriters * tickLength.Seconds()
 	o.Figures["waited"] = waited
 	o.Figures["written"] = float64(written)
 	if waited < 0.05 {
-		err = fmt.Errorf("the writers waited for space in %.1f %% of their time only: no backpressure", 100*waited)
+		err = fmt.Errorf("no backpressure: the writers waited for %.1f %% of the time", 100*waited)
 	}
 	return errors.Join(err, s.close())
 }
@@ -216,7 +218,8 @@ func tick(h *histogram) {
 	}
 }
 
-// startWriters writes long values in batches until stop, which returns how many; wait returns the first error.
+// startWriters writes long values in batches until stop, which returns how many; wait returns the
+// first error.
 func startWriters(m *txmap.DiskTxMap[Hash, *Inpoints]) (wait func() error, stop func() int64) {
 	var running sync.WaitGroup
 	var stopped atomic.Bool

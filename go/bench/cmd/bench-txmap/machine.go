@@ -23,10 +23,12 @@ type machine struct {
 }
 
 func describeMachine(dir string) machine {
-	m := machine{cpu: "unknown CPU", cpus: runtime.NumCPU(), memory: fileField("/proc/meminfo", "MemTotal")}
+	m := machine{cpu: "unknown CPU", cpus: runtime.NumCPU()}
+	m.memory = fileField("/proc/meminfo", "MemTotal")
 	text, _ := os.ReadFile("/proc/cpuinfo")
 	for line := range strings.Lines(string(text)) {
-		if name, value, found := strings.Cut(line, ":"); found && strings.TrimSpace(name) == "model name" {
+		name, value, _ := strings.Cut(line, ":")
+		if strings.TrimSpace(name) == "model name" {
 			m.cpu = strings.TrimSpace(value)
 			break
 		}
@@ -76,13 +78,15 @@ func pageCache() uint64 { return fileField("/proc/meminfo", "Cached") }
 // userHz is the unit of /proc/stat on every Linux.
 const userHz = 100
 
-// busyTime is the CPU time that was not idle, of all CPUs since boot, time stolen by the host included.
+// busyTime is the CPU time that was not idle, of all CPUs since boot, time stolen by the host
+// included.
 func busyTime() time.Duration {
 	text, _ := os.ReadFile("/proc/stat")
 	line, _, _ := strings.Cut(string(text), "\n")
 	fields := strings.Fields(line)
 	var ticks uint64
-	// cpu user nice system idle iowait irq softirq steal guest guest_nice; guests are part of user and nice.
+	// cpu user nice system idle iowait irq softirq steal guest guest_nice; guests are part of user
+	// and nice.
 	for _, field := range []int{1, 2, 3, 6, 7, 8} {
 		if field < len(fields) {
 			value, _ := strconv.ParseUint(fields[field], 10, 64)
@@ -92,7 +96,8 @@ func busyTime() time.Duration {
 	return time.Duration(ticks) * time.Second / userHz
 }
 
-// raiseWeight asks for a larger share of CPU time for this process's group; where that isn't allowed nothing changes.
+// raiseWeight asks for a larger share of CPU time for this process's group; where that isn't
+// allowed nothing changes.
 func raiseWeight() { _ = os.WriteFile("/proc/self/autogroup", []byte("-20"), 0) }
 
 // pin binds the calling goroutine to a thread of its own and that to a CPU. unpin undoes it.

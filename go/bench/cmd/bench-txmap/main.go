@@ -1,6 +1,7 @@
-// Command bench-txmap measures the transaction map as a Go node calls it, beside baselines and beside what the machine
-// gives in the same run. Every measurement is a child process of its own, so that memory and garbage collection of one
-// don't reach the next. It prints one table and writes the same rows as JSON.
+// Command bench-txmap measures the transaction map as a Go node calls it, beside baselines and
+// beside what the machine gives in the same run. Every measurement is a child process of its own,
+// so that memory and garbage collection of one don't reach the next. It prints one table and writes
+// the same rows as JSON.
 package main
 
 import (
@@ -36,16 +37,16 @@ func main() {
 	var rows string
 	flag.IntVar(&c.n, "n", 10_000_000, "entries")
 	flag.IntVar(&c.full, "full", 0, "entries of the large runs, which have no baselines; 0: none")
-	flag.StringVar(&rows, "rows", "", "rows to run, separated by commas, such as A1,A2,tick; empty: all")
-	flag.StringVar(&c.dir, "dir", "", "directory on the disk to measure; empty: the system's for temporary files")
+	flag.StringVar(&rows, "rows", "", "rows to run, such as A1,A2,tick; empty: all")
+	flag.StringVar(&c.dir, "dir", os.TempDir(), "directory on the disk to measure")
 	flag.StringVar(&c.out, "out", "target/bench/txmap.json", "file for the rows as JSON")
-	flag.StringVar(&c.limits, "limits", "", "the program benches/limits.rs, which measures the machine")
+	flag.StringVar(&c.limits, "limits", "", "the program of benches/limits.rs")
 	flag.BoolVar(&c.baselines, "baselines", true, "measure the baselines too")
 	flag.IntVar(&c.reps, "reps", 3, "repetitions, of which the median counts")
 	flag.StringVar(&c.profile, "profile", "", "directory for CPU profiles of the children")
 	flag.Parse()
 	if flag.NArg() > 0 || c.n < 1000 || c.reps < 1 || c.limits == "" {
-		fmt.Fprintln(os.Stderr, "bench-txmap: -limits is needed, -n is at least 1000, -reps at least 1")
+		fmt.Fprintln(os.Stderr, "bench-txmap: wants -limits, -n from 1000 up and -reps from 1 up")
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -76,9 +77,6 @@ func exitOn(err error) {
 
 // runAll runs the rows. One that fails does not stop the others, but the whole then fails.
 func runAll(c *config) error {
-	if c.dir == "" {
-		c.dir = os.TempDir()
-	}
 	dir, err := os.MkdirTemp(c.dir, "bench-txmap-")
 	if err != nil {
 		return err
@@ -89,8 +87,9 @@ func runAll(c *config) error {
 		return err
 	}
 	defer os.RemoveAll(tmpfs)
-	r := &run{config: c, disk: dir, tmpfs: tmpfs, machine: describeMachine(dir), figures: map[string]outcome{},
-		found: limitFigures{}, rates: map[string]float64{}}
+	r := &run{config: c, disk: dir, tmpfs: tmpfs, machine: describeMachine(dir)}
+	r.figures, r.rates = map[string]outcome{}, map[string]float64{}
+	r.found = limitFigures{}
 	var failed error
 	for _, row := range allRows {
 		if !c.rows[row.id] {

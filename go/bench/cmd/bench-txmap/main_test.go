@@ -5,17 +5,23 @@ import (
 	"time"
 )
 
-// Every operation of every store answers for every key what a map answers; measurePhases fails where one does not.
+// Every operation of every store answers for every key what a map answers; measurePhases fails
+// where one does not.
 func TestStoresAnswerAlike(t *testing.T) {
 	for name := range stores {
 		t.Run(name, func(t *testing.T) {
-			test := task{Store: name, Dir: t.TempDir(), N: 20_000, Threads: 2, Tail: 16 << 20, Reps: 1, Ops: []phase{
-				{"insert", "recent", false}, {"exists", "absent", false}, {"exists", "recent", true},
-				{"get", "absent", false}, {"get", "recent", true}, {"delete", "recent", true},
-				{"exists", "recent", false}, {"get", "recent", false}, {"insert", "recent", true},
-			}}
+			test := task{Store: name, Dir: t.TempDir(), N: 20_000, Threads: 2, Reps: 1}
+			test.Tail = 16 << 20
+			test.Ops = []phase{
+				{"insert", "recent", false}, {"exists", "absent", false},
+				{"exists", "recent", true}, {"get", "absent", false},
+				{"get", "recent", true}, {"delete", "recent", true},
+				{"exists", "recent", false}, {"get", "recent", false},
+				{"insert", "recent", true},
+			}
 			if name == ours {
-				test.Ops = append(test.Ops, phase{"get-raw", "recent", true}, phase{"insert-raw", "recent", false},
+				test.Ops = append(test.Ops,
+					phase{"get-raw", "recent", true}, phase{"insert-raw", "recent", false},
 					phase{"insert-batch", "recent", false}, phase{"exists-batch", "absent", false},
 					phase{"update-batch", "recent", true}, phase{"delete-batch", "recent", true})
 			}
@@ -31,7 +37,8 @@ func TestStoresAnswerAlike(t *testing.T) {
 }
 
 func TestWrongAnswersAreErrors(t *testing.T) {
-	test := task{Store: plainMap, N: 1000, Threads: 1, Tail: 16 << 20, Reps: 1, Ops: []phase{{"get", "absent", true}}}
+	test := task{Store: plainMap, N: 1000, Threads: 1, Tail: 16 << 20, Reps: 1}
+	test.Ops = []phase{{"get", "absent", true}}
 	if err := measurePhases(&test, &outcome{Figures: map[string]float64{}}); err == nil {
 		t.Error("absent keys counted as found")
 	}

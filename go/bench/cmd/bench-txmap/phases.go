@@ -14,7 +14,8 @@ func measureInsert(t *task, o *outcome) error {
 		return err
 	}
 	op := t.Ops[0].Op
-	took, err := measure(t.Threads, keys, t.N, func() (operation, error) { return s.operation(op) }, s.flush)
+	newOp := func() (operation, error) { return s.operation(op) }
+	took, err := measure(t.Threads, keys, t.N, newOp, s.flush)
 	if err != nil {
 		return errors.Join(err, s.close())
 	}
@@ -26,7 +27,7 @@ func measureInsert(t *task, o *outcome) error {
 		}
 		o.Figures["waited"] = stats.SpaceWaited.Seconds() / took.Seconds()
 		if per := float64(stats.LiveBytes) / float64(t.N); per != recordBytes {
-			return fmt.Errorf("a record takes %v bytes; the limit was counted with %d", per, recordBytes)
+			return fmt.Errorf("a record takes %v bytes, not %d", per, recordBytes)
 		}
 	}
 	return s.close()
@@ -55,8 +56,8 @@ func fill(s store, n int) error {
 	return s.flush()
 }
 
-// measurePhases fills a map and measures operations on it, each t.Reps times. One that removes keys gets others each
-// time.
+// measurePhases fills a map and measures operations on it, each t.Reps times. One that removes keys
+// gets others each time.
 func measurePhases(t *task, o *outcome) error {
 	s, err := open(t)
 	if err != nil {
@@ -120,7 +121,8 @@ func (p *phase) measure(t *task, s store, o *outcome) error {
 	return checkReads(p, stats.FileReads-before, operations)
 }
 
-// checkReads makes sure that a row measures what it says: cold keys come from the disk, the others never do.
+// checkReads makes sure that a row measures what it says: cold keys come from the disk, the others
+// never do.
 func checkReads(p *phase, reads, operations uint64) error {
 	if p.Keys == "cold" && reads < operations*9/10 {
 		return fmt.Errorf("%d reads of files for %d cold keys", reads, operations)

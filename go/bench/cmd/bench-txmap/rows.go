@@ -61,7 +61,8 @@ func (r *run) inserting(name, op, dir string, n, threads int) error {
 		if err != nil {
 			return err
 		}
-		t := task{Kind: "insert", Store: ours, Dir: dir, N: n, Threads: threads, Ops: []phase{{Op: op}}}
+		t := task{Kind: "insert", Store: ours, Dir: dir, N: n, Threads: threads}
+		t.Ops = []phase{{Op: op}}
 		if last, err = r.child(t); err != nil {
 			return err
 		}
@@ -106,10 +107,12 @@ func (r *run) batchesIn(dir string) error {
 			if dir == r.tmpfs && n != r.config.n {
 				continue
 			}
-			if err := r.inserting("batch of encoded values", "insert-raw", dir, n, threads); err != nil {
+			err := r.inserting("batch of encoded values", "insert-raw", dir, n, threads)
+			if err != nil {
 				return err
 			}
-			if err := r.inserting("batch of Go values", "insert-batch", dir, n, threads); err != nil {
+			err = r.inserting("batch of Go values", "insert-batch", dir, n, threads)
+			if err != nil {
 				return err
 			}
 		}
@@ -199,7 +202,8 @@ func (r *run) deletes() error {
 	return r.lookups(r.config.n, 0, named{phase{"delete-batch", "recent", true}, "batch", "delete"})
 }
 
-// cold measures keys whose records are only on disk, beside the disk's rate of random reads just before.
+// cold measures keys whose records are only on disk, beside the disk's rate of random reads just
+// before.
 func (r *run) cold() error {
 	phases := []named{
 		{phase{"get-raw", "cold", true}, "cold Get, batch", ""},
@@ -214,11 +218,13 @@ func (r *run) cold() error {
 	for _, depth := range []int{1, 128} {
 		for _, threads := range bothThreads {
 			name := fmt.Sprintf("random 4 KiB reads, depth %d, threads %d", depth, threads)
-			r.found[name] = limits[fmt.Sprintf("reads_per_second_depth_%d_threads_%d", depth, threads)]
+			key := fmt.Sprintf("reads_per_second_depth_%d_threads_%d", depth, threads)
+			r.found[name] = limits[key]
 		}
 	}
 	for _, threads := range bothThreads {
-		t := task{Kind: "phases", Store: ours, N: coldN, Threads: threads, Tail: coldTail, Count: coldOps}
+		t := task{Kind: "phases", Store: ours, N: coldN, Threads: threads, Tail: coldTail}
+		t.Count = coldOps
 		for _, p := range phases {
 			t.Ops = append(t.Ops, p.phase)
 		}
@@ -244,16 +250,19 @@ func (r *run) memory() error {
 				if indexed {
 					name += ", with subtree indexes"
 				}
-				o, err := r.child(task{Kind: "memory", Store: ours, N: n, Threads: 1, Grown: grown, Indexed: indexed})
+				t := task{Kind: "memory", Store: ours, N: n, Threads: 1, Grown: grown}
+				t.Indexed = indexed
+				o, err := r.child(t)
 				if err != nil {
 					return err
 				}
 				r.entry("index, "+name, n, 1, o.Figures["index"], "B/entry", o)
-				e := r.entry("process without tail, "+name, n, 1, o.Figures["process"], "B/entry", o)
+				name = "process without tail, " + name
+				e := r.entry(name, n, 1, o.Figures["process"], "B/entry", o)
 				if !r.config.baselines || n != r.config.n || indexed {
 					continue
 				}
-				t := task{Kind: "memory", Store: plainMap, N: n, Threads: 1, Grown: grown}
+				t.Store = plainMap
 				if o, err = r.child(t); err != nil {
 					return err
 				}
@@ -266,29 +275,31 @@ func (r *run) memory() error {
 
 func (r *run) latency() error {
 	n := min(r.config.n, latencyN)
-	o, err := r.child(task{Kind: "latency", Store: ours, N: n, Threads: 1, Grown: true})
+	t := task{Kind: "latency", Store: ours, N: n, Threads: 1, Grown: true}
+	o, err := r.child(t)
 	if err != nil {
 		return err
 	}
 	var baseline outcome
 	if r.config.baselines {
-		if baseline, err = r.child(task{Kind: "latency", Store: plainMap, N: n, Threads: 1, Grown: true}); err != nil {
+		t.Store = plainMap
+		if baseline, err = r.child(t); err != nil {
 			return err
 		}
 	}
 	r.note("A12 inserts %.2f M/s, half of %.2f M/s.", o.Figures["rate"]/2, o.Figures["rate"])
-	for _, from := range []string{"call", "schedule"} {
-		for _, quantile := range []string{"p50", "p99", "p99.9", "p99.99", "max"} {
-			if from == "schedule" && quantile != "p99.99" && quantile != "max" {
-				continue
-			}
-			name := map[string]string{"call": "from the call, ", "schedule": "from its due time, "}[from] + quantile
-			e := r.entry(name, n, 1, o.Figures[from+" "+quantile], "us", o)
-			e.limitBy(o.Figures["idle "+quantile], "idle spinner")
-			if r.config.baselines {
-				e.besides(baseline.Figures[from+" "+quantile], plainMap)
-			}
+	line := func(from, name, quantile string) {
+		e := r.entry(name+quantile, n, 1, o.Figures[from+quantile], "us", o)
+		e.limitBy(o.Figures["idle "+quantile], "idle spinner")
+		if r.config.baselines {
+			e.besides(baseline.Figures[from+quantile], plainMap)
 		}
+	}
+	for _, quantile := range []string{"p50", "p99", "p99.9", "p99.99", "max"} {
+		line("call ", "from the call, ", quantile)
+	}
+	for _, quantile := range []string{"p99.99", "max"} {
+		line("schedule ", "from its due time, ", quantile)
 	}
 	return nil
 }
@@ -325,25 +336,27 @@ func (r *run) falseMatches() error {
 		var o outcome
 		for range r.config.reps {
 			var err error
-			t := task{Kind: "insert", Store: ours, N: r.config.n, Threads: 1, Grown: true, Ops: []phase{{Op: op}}}
+			t := task{Kind: "insert", Store: ours, N: r.config.n, Threads: 1, Grown: true}
+			t.Ops = []phase{{Op: op}}
 			if o, err = r.child(t); err != nil {
 				return err
 			}
 			rates = append(rates, o.Figures[op])
 		}
-		name := map[string]string{"insert": "A1 while growing", "insert-raw": "A2 while growing, encoded"}[op]
-		r.entry(name, r.config.n, 1, median(rates), "M/s", o)
+		name := map[string]string{"insert": "A1", "insert-raw": "A2, encoded values"}[op]
+		r.entry(name+", while growing", r.config.n, 1, median(rates), "M/s", o)
 	}
 	return nil
 }
 
 func (r *run) tick() error {
-	o, err := r.child(task{Kind: "tick", Store: ours, N: 1000, Threads: tickWriters, Grown: true, Tail: tickTail})
+	t := task{Kind: "tick", Store: ours, N: 1000, Threads: tickWriters, Grown: true, Tail: tickTail}
+	o, err := r.child(t)
 	if err != nil {
 		return err
 	}
-	r.note("tick: %d goroutines wrote values of %d KiB against a tail of %d MiB and waited %.0f %% of the time.",
-		tickWriters, tickValue>>10, tickTail>>20, 100*o.Figures["waited"])
+	r.note("tick: %d goroutines wrote values of %d KiB against a tail of %d MiB and waited "+
+		"%.0f %% of the time.", tickWriters, tickValue>>10, tickTail>>20, 100*o.Figures["waited"])
 	for _, quantile := range []string{"p50", "p99", "p99.9", "max"} {
 		e := r.entry("lateness of a 1 ms tick, "+quantile, int(o.Figures["written"]), tickWriters,
 			o.Figures["pressed "+quantile], "us", o)

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 )
 
-// run is one run of the benchmark: what has been measured, and what was measured once for several rows.
+// run is one run of the benchmark: what has been measured, and what was measured once for several
+// rows.
 type run struct {
 	config   *config
 	disk     string
@@ -20,7 +22,8 @@ type run struct {
 	children int
 
 	figures map[string]outcome // of baselines
-	// found are rates of the machine, and writes those of sequential writing to the disk, in bytes per second.
+	// found are rates of the machine, and writes those of sequential writing to the disk, in bytes
+	// per second.
 	found  limitFigures
 	writes []float64
 	rates  map[string]float64 // by row, operation, threads and n
@@ -46,15 +49,17 @@ type entry struct {
 }
 
 func (r *run) entry(name string, n, threads int, measured float64, unit string, o outcome) *entry {
-	e := &entry{ID: r.row, Case: name, N: n, Threads: threads, Measured: measured, Unit: unit, RSS: o.RSS,
-		Tail: defaultTail, Cached: o.Cached, Others: o.others}
+	e := &entry{ID: r.row, Case: name, N: n, Threads: threads, Measured: measured, Unit: unit}
+	e.RSS, e.Tail, e.Cached, e.Others = o.RSS, defaultTail, o.Cached, o.others
 	r.entries = append(r.entries, e)
 	return e
 }
 
 func (e *entry) limitBy(limit float64, name string) { e.Limit, e.LimitName = &limit, name }
 
-func (e *entry) besides(baseline float64, name string) { e.Baseline, e.BaselineName = &baseline, name }
+func (e *entry) besides(baseline float64, name string) {
+	e.Baseline, e.BaselineName = &baseline, name
+}
 
 func (r *run) note(format string, args ...any) {
 	r.notes = append(r.notes, fmt.Sprintf(format, args...))
@@ -88,7 +93,8 @@ func (r *run) limits(arguments ...string) (limitFigures, error) {
 	return figures, nil
 }
 
-// writeLimit is how many millions of records a directory takes per second, if n are written as one run of bytes.
+// writeLimit is how many millions of records a directory takes per second, if n are written as one
+// run of bytes.
 func (r *run) writeLimit(dir string, n int) (float64, error) {
 	figures, err := r.limits("write", dir, fmt.Sprint(n*recordBytes))
 	if err != nil {
@@ -116,58 +122,65 @@ func (r *run) memoryLimit(name string, threads int) (float64, error) {
 	return r.found[key], nil
 }
 
+// answered are the operations that every store has, measured on a filled map.
+var answered = []phase{
+	{"insert", "recent", false}, {"exists", "absent", false}, {"get", "recent", true},
+	{"update", "recent", true}, {"delete", "recent", true},
+}
+
+// all measures every operation of a store one by one, once per run.
+func (r *run) all(t task, phases []phase) (outcome, error) {
+	key := fmt.Sprintf("%s %d %d %d", t.Store, t.N, t.Threads, t.Count)
+	if o, known := r.figures[key]; known {
+		return o, nil
+	}
+	t.Kind, t.Ops = "insert", []phase{{Op: "insert"}}
+	filled, err := r.child(t)
+	if err != nil {
+		return outcome{}, err
+	}
+	t.Kind, t.Ops = "phases", phases
+	o, err := r.child(t)
+	if err != nil {
+		return outcome{}, err
+	}
+	o.Figures["insert"] = filled.Figures["insert"]
+	r.figures[key] = o
+	return o, nil
+}
+
 // besideGoMap sets the Go map's rate of the operation as the entry's baseline.
 func (r *run) besideGoMap(e *entry, op string) error {
 	if !r.config.baselines {
 		return nil
 	}
-	key := fmt.Sprintf("%s %d %d", plainMap, e.N, e.Threads)
-	if _, known := r.figures[key]; !known {
-		filled, err := r.child(task{Kind: "insert", Store: plainMap, N: e.N, Threads: e.Threads, Ops: []phase{{Op: "insert"}}})
-		if err != nil {
-			return err
-		}
-		o, err := r.child(task{Kind: "phases", Store: plainMap, N: e.N, Threads: e.Threads, Ops: []phase{
-			{"insert", "recent", false}, {"exists", "absent", false}, {"get", "recent", true},
-			{"update", "recent", true}, {"delete", "recent", true},
-		}})
-		if err != nil {
-			return err
-		}
-		o.Figures["insert"] = filled.Figures["insert"]
-		r.figures[key] = o
+	o, err := r.all(task{Store: plainMap, N: e.N, Threads: e.Threads}, answered)
+	if err != nil {
+		return err
 	}
-	e.besides(r.figures[key].Figures[op], plainMap)
+	e.besides(o.Figures[op], plainMap)
 	return nil
 }
 
-// besideBadger makes an entry of an operation at the size at which the filter with the store behind it finishes.
+// besideBadger makes an entry of an operation at the size at which the filter with the store behind
+// it finishes.
 func (r *run) besideBadger(name, op string, threads int) error {
 	if !r.config.baselines {
 		return nil
 	}
-	n := min(badgerN, r.config.n)
-	both := map[string]outcome{}
-	for _, store := range []string{ours, filterBadger} {
-		key := fmt.Sprintf("%s %d small", store, threads)
-		if _, known := r.figures[key]; !known {
-			filled, err := r.child(task{Kind: "insert", Store: store, N: n, Threads: threads, Ops: []phase{{Op: "insert"}}})
-			if err != nil {
-				return err
-			}
-			o, err := r.child(task{Kind: "phases", Store: store, N: n, Threads: threads, Count: badgerReads, Ops: []phase{
-				{"insert", "recent", false}, {"exists", "absent", false}, {"get", "recent", true},
-				{"delete", "recent", true},
-			}})
-			if err != nil {
-				return err
-			}
-			o.Figures["insert"] = filled.Figures["insert"]
-			r.figures[key] = o
-		}
-		both[store] = r.figures[key]
+	isUpdate := func(p phase) bool { return p.Op == "update" }
+	phases := slices.DeleteFunc(slices.Clone(answered), isUpdate)
+	t := task{Store: ours, N: min(badgerN, r.config.n), Threads: threads, Count: badgerReads}
+	o, err := r.all(t, phases)
+	if err != nil {
+		return err
 	}
-	e := r.entry(name, n, threads, both[ours].Figures[op], "M/s", both[ours])
-	e.besides(both[filterBadger].Figures[op], filterBadger)
+	t.Store = filterBadger
+	baseline, err := r.all(t, phases)
+	if err != nil {
+		return err
+	}
+	e := r.entry(name, t.N, threads, o.Figures[op], "M/s", o)
+	e.besides(baseline.Figures[op], filterBadger)
 	return nil
 }

@@ -30,7 +30,8 @@ func open(t *task) (store, error) {
 	}
 	constructor, known := stores[t.Store]
 	if !known {
-		return nil, fmt.Errorf("no store %q; there are %v", t.Store, slices.Sorted(maps.Keys(stores)))
+		all := slices.Sorted(maps.Keys(stores))
+		return nil, fmt.Errorf("no store %q; there are %v", t.Store, all)
 	}
 	return constructor(t, v)
 }
@@ -130,7 +131,9 @@ func (s *blocktierStore) operation(name string) (operation, error) {
 	case "exists":
 		return oneByOne(func(key *Hash) (bool, error) { return m.ExistsErr(*key) }), nil
 	case "exists-batch":
-		return inBatches(func(keys []Hash) (int, error) { return m.ExistsBatch(keys, flags[:len(keys)]) }), nil
+		return inBatches(func(keys []Hash) (int, error) {
+			return m.ExistsBatch(keys, flags[:len(keys)])
+		}), nil
 	case "get":
 		return oneByOne(func(key *Hash) (bool, error) {
 			value, found, err := m.GetWithErr(*key)
@@ -147,14 +150,16 @@ func (s *blocktierStore) operation(name string) (operation, error) {
 			}
 			found, err := m.GetRaw(batch)
 			if err == nil && len(batch.Values) != found*valueBytes {
-				err = fmt.Errorf("%d values have %d bytes; want %d each", found, len(batch.Values), valueBytes)
+				err = fmt.Errorf("%d values have %d bytes", found, len(batch.Values))
 			}
 			return found, err
 		}), nil
 	case "delete":
 		return oneByOne(func(key *Hash) (bool, error) { return m.DeleteErr(*key) }), nil
 	case "delete-batch":
-		return inBatches(func(keys []Hash) (int, error) { return m.DeleteBatch(keys, flags[:len(keys)]) }), nil
+		return inBatches(func(keys []Hash) (int, error) {
+			return m.DeleteBatch(keys, flags[:len(keys)])
+		}), nil
 	case "update-batch":
 		index := int16(0)
 		return inBatches(func(keys []Hash) (int, error) {

@@ -14,20 +14,22 @@ const disturbedFrom = 0.1
 // print writes the table, in Markdown.
 func (r *run) print(w io.Writer) {
 	m := r.machine
-	fmt.Fprintf(w, "%s: %s, %d CPUs, %.0f GiB, Linux %s, %s\n\n", time.Now().UTC().Format("2006-01-02 15:04 MST"),
-		m.cpu, m.cpus, float64(m.memory)/(1<<30), m.kernel, m.fileSystem)
+	fmt.Fprintf(w, "%s: %s, %d CPUs, %.0f GiB, Linux %s, %s\n\n",
+		time.Now().UTC().Format("2006-01-02 15:04 MST"), m.cpu, m.cpus, float64(m.memory)/(1<<30),
+		m.kernel, m.fileSystem)
 	for _, line := range r.machineLimits() {
 		fmt.Fprintln(w, line)
 	}
 	if r.disturbed() {
-		fmt.Fprintln(w, "- **Disturbed**: rows marked * ran beside other work, which took more than",
-			fmt.Sprintf("%.0f %% of the CPU time.", 100*disturbedFrom))
+		fmt.Fprintf(w, "- **Disturbed**: other work took more than %.0f %% of the CPU time beside "+
+			"rows marked *.\n", 100*disturbedFrom)
 	}
 	for _, note := range r.notes {
 		fmt.Fprintln(w, "-", note)
 	}
 	fmt.Fprintln(w)
-	lines := [][]string{{"id", "case", "n", "thr", "ours", "unit", "baseline", "×", "limit", "of limit", "peak RSS", "tail"}}
+	lines := [][]string{{"id", "case", "n", "thr", "ours", "unit", "baseline", "×", "limit",
+		"of limit", "peak RSS", "tail"}}
 	for _, e := range r.entries {
 		lines = append(lines, e.cells())
 	}
@@ -57,21 +59,25 @@ func (r *run) disturbed() bool {
 func (r *run) machineLimits() []string {
 	var lines []string
 	if len(r.writes) > 0 {
-		lines = append(lines, fmt.Sprintf("- Disk, direct sequential writes of 2 MiB with fdatasync at the end: "+
-			"median %.2f GB/s of %d (%.2f to %.2f), %.1f M records/s.", median(r.writes)/1e9, len(r.writes),
-			slices.Min(r.writes)/1e9, slices.Max(r.writes)/1e9, median(r.writes)/recordBytes/1e6))
+		lines = append(lines, fmt.Sprintf("- Disk, direct sequential writes of 2 MiB with "+
+			"fdatasync at the end: median of %d %.2f GB/s (%.2f to %.2f), %.1f M records/s.", len(r.writes),
+			median(r.writes)/1e9, slices.Min(r.writes)/1e9, slices.Max(r.writes)/1e9,
+			median(r.writes)/recordBytes/1e6))
 	}
 	for _, depth := range []int{1, 128} {
 		key := fmt.Sprintf("random 4 KiB reads, depth %d, threads ", depth)
 		if one, known := r.found[key+"1"]; known {
-			lines = append(lines, fmt.Sprintf("- Disk, random direct reads of 4 KiB at depth %d: %.1f K/s (1 thread), "+
-				"%.1f K/s (2 threads).", depth, one/1e3, r.found[key+"2"]/1e3))
+			lines = append(lines, fmt.Sprintf("- Disk, random direct reads of 4 KiB at depth %d: "+
+				"%.1f K/s (1 thread), %.1f K/s (2 threads).", depth, one/1e3, r.found[key+"2"]/1e3))
 		}
 	}
 	if one, known := r.found["copy_bytes_per_second_threads_1"]; known {
-		lines = append(lines, fmt.Sprintf("- Memory: copies %.1f GB/s (1 thread), %.1f GB/s (2 threads); random cache "+
-			"lines of 512 MiB %.0f M/s, %.0f M/s.", one/1e9, r.found["copy_bytes_per_second_threads_2"]/1e9,
-			r.found["random_lines_per_second_threads_1"]/1e6, r.found["random_lines_per_second_threads_2"]/1e6))
+		found := func(name string) float64 { return r.found[name] }
+		lines = append(lines, fmt.Sprintf("- Memory: copies %.1f GB/s (1 thread), %.1f GB/s (2 "+
+			"threads); random cache lines of 512 MiB %.0f M/s, %.0f M/s.", one/1e9,
+			found("copy_bytes_per_second_threads_2")/1e9,
+			found("random_lines_per_second_threads_1")/1e6,
+			found("random_lines_per_second_threads_2")/1e6))
 	}
 	return lines
 }
@@ -81,8 +87,8 @@ func (e *entry) cells() []string {
 	if e.Others > disturbedFrom {
 		id += "*"
 	}
-	cells := []string{id, e.Case, count(e.N), fmt.Sprint(e.Threads), figure(e.Measured), e.Unit, "", "", "", "",
-		fmt.Sprintf("%d MiB", e.RSS>>20), fmt.Sprintf("%d MiB", e.Tail>>20)}
+	cells := []string{id, e.Case, count(e.N), fmt.Sprint(e.Threads), figure(e.Measured), e.Unit,
+		"", "", "", "", fmt.Sprintf("%d MiB", e.RSS>>20), fmt.Sprintf("%d MiB", e.Tail>>20)}
 	if e.Baseline != nil {
 		cells[6] = figure(*e.Baseline) + " " + e.BaselineName
 		cells[7] = ratio(e.Measured, *e.Baseline)

@@ -87,10 +87,10 @@ func place(key *Hash) int { return int(binary.LittleEndian.Uint16(key[30:])) % r
 // operation works on some keys and returns how many of them answered yes: inserted, found, removed.
 type operation func(keys []Hash) (int, error)
 
-// measure runs an operation on all keys, divided among threads that are bound to CPUs. The clock stops after finish.
-// want is how many keys must answer yes.
-func measure(threads int, keys []Hash, want int, newOp func() (operation, error), finish func() error) (time.Duration,
-	error) {
+// measure runs an operation on all keys, divided among threads that are bound to CPUs. The clock
+// stops after finish. want is how many keys must answer yes.
+func measure(threads int, keys []Hash, want int, newOp func() (operation, error),
+	finish func() error) (time.Duration, error) {
 	var ready, done sync.WaitGroup
 	start := make(chan struct{})
 	hits, failures := make([]int, threads), make([]error, threads)
