@@ -200,7 +200,8 @@ func measureMemory(t *task, o *outcome) error {
 		if err != nil {
 			return err
 		}
-		o.Figures["index"] = float64(stats.FilterRAMBytes+stats.SubtreeIndexBytes) / float64(t.N)
+		// The subtree indexes are part of it.
+		o.Figures["index"] = float64(stats.FilterRAMBytes) / float64(t.N)
 		// What of the tail has been used.
 		process -= float64(min(stats.TailBytes, uint64(t.N)*recordBytes))
 	}

@@ -60,8 +60,8 @@ func (r *run) machineLimits() []string {
 	var lines []string
 	if len(r.writes) > 0 {
 		lines = append(lines, fmt.Sprintf("- Disk, direct sequential writes of 2 MiB with "+
-			"fdatasync at the end: median of %d %.2f GB/s (%.2f to %.2f), %.1f M records/s.", len(r.writes),
-			median(r.writes)/1e9, slices.Min(r.writes)/1e9, slices.Max(r.writes)/1e9,
+			"fdatasync at the end: median of %d %.2f GB/s (%.2f to %.2f), %.1f M records/s.",
+			len(r.writes), median(r.writes)/1e9, slices.Min(r.writes)/1e9, slices.Max(r.writes)/1e9,
 			median(r.writes)/recordBytes/1e6))
 	}
 	for _, depth := range []int{1, 128} {
