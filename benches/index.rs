@@ -1,7 +1,8 @@
 //! The index alone: insert, hit and miss, one by one and in batches, beside what the same amount of
 //! memory gives for random reads of cache lines in the same run.
 //!
-//! `cargo bench --bench index [-- [N] [hinted|grown] [huge|small] [auto|avx512|avx2|scalar]]`,
+//! `cargo bench --bench index [-- [N] [hinted|grown] [huge|small] [auto|avx512|avx2|scalar]
+//! [single|batch]]`,
 //! N = 10,000,000 keys by default. Keys are 32-byte ids made outside the clock; hashing them is
 //! inside. A batch is 256 keys, with the prefetch stages 40 and 20 keys ahead. Rates are in millions
 //! per second. Writes `target/bench/index.json`.
@@ -27,6 +28,7 @@ struct Config {
     hinted: bool,
     huge_pages: bool,
     kernel: ScanKernel,
+    ways: &'static [bool],
 }
 
 struct Row {
@@ -42,7 +44,7 @@ fn main() {
     let hasher = KeyedHasher::random().unwrap();
     let mut bytes = 0;
     for threads in [1, 2] {
-        for batched in [false, true] {
+        for &batched in config.ways {
             let index = Index::new(&IndexOptions {
                 expected_entries: if config.hinted { config.keys as u64 } else { 0 },
                 huge_pages: config.huge_pages,
@@ -50,13 +52,19 @@ fn main() {
                 reserve: None,
             })
             .unwrap();
-            let bench = Bench { index: &index, hasher: &hasher, threads, batched };
+            let bench = Bench { index: &index, hasher: &hasher, threads, batched, inserts: true };
             fill_keys(&mut keys, 0);
             rows.push(bench.insert(&keys));
+            let bench = Bench { inserts: false, ..bench };
             rows.push(bench.lookup("hit", &keys, keys.len()));
             fill_keys(&mut keys, config.keys as u64);
             rows.push(bench.lookup("miss", &keys, 0));
             assert_eq!(index.len(), config.keys as u64);
+            // Once more into memory that is there: what the first insertion pays for page faults.
+            fill_keys(&mut keys, 0);
+            rows.push(Bench { inserts: true, ..bench }.remove(&keys));
+            let row = Bench { inserts: true, ..bench }.insert(&keys);
+            rows.push(Row { case: row.case.replace("insert", "reinsert"), ..row });
             bytes = index.memory_bytes();
             if threads == 1 && batched {
                 println!("{:?}", index.stats());
@@ -69,8 +77,13 @@ fn main() {
 }
 
 fn config() -> Config {
-    let mut config =
-        Config { keys: 10_000_000, hinted: true, huge_pages: true, kernel: ScanKernel::Auto };
+    let mut config = Config {
+        keys: 10_000_000,
+        hinted: true,
+        huge_pages: true,
+        kernel: ScanKernel::Auto,
+        ways: &[false, true],
+    };
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
             "hinted" => config.hinted = true,
@@ -81,6 +94,8 @@ fn config() -> Config {
             "avx512" => config.kernel = ScanKernel::Avx512,
             "avx2" => config.kernel = ScanKernel::Avx2,
             "scalar" => config.kernel = ScanKernel::Scalar,
+            "single" => config.ways = &[false],
+            "batch" => config.ways = &[true],
             // Cargo adds this one.
             "--bench" => {}
             number => {
@@ -114,6 +129,7 @@ struct Bench<'a> {
     hasher: &'a KeyedHasher,
     threads: usize,
     batched: bool,
+    inserts: bool,
 }
 
 impl Bench<'_> {
@@ -129,6 +145,15 @@ impl Bench<'_> {
                     1
                 }
             }
+        });
+        assert_eq!(done.1, keys.len());
+        done.0
+    }
+
+    fn remove(&self, keys: &[Key]) -> Row {
+        let done = self.run("remove", keys, |first, i, h, _| {
+            let location = Location::new((first + i) as u64 + 1).unwrap();
+            usize::from(self.index.lock(h).remove(h, location))
         });
         assert_eq!(done.1, keys.len());
         done.0
@@ -192,7 +217,9 @@ impl Bench<'_> {
                     self.index.prefetch(hashes[step]);
                 }
                 let second = step.wrapping_sub(AHEAD - AHEAD_ALTERNATE);
-                if second < keys.len() {
+                if second < keys.len() && self.inserts {
+                    self.index.prefetch_room(hashes[second]);
+                } else if second < keys.len() {
                     self.index.prefetch_alternate(hashes[second]);
                 }
                 if let Some(i) = step.checked_sub(AHEAD) {

@@ -29,7 +29,8 @@ pub enum Error {
 
     /// The value is longer than this map can hold.
     #[error(
-        "value of {bytes} bytes is longer than the limit of {limit} bytes; raise txMapSegment to store it"
+        "value of {bytes} bytes is longer than the limit of {limit} bytes; \
+         raise txMapSegment to store it"
     )]
     ValueTooLarge {
         /// Length of the value.
@@ -53,7 +54,10 @@ pub enum Error {
     },
 
     /// No space is left (or a quota is exhausted) for `needed` bytes at `path`.
-    #[error("no space for {needed} bytes at {path}: {source}; free space or add a directory", path = .path.display())]
+    #[error(
+        "no space for {needed} bytes at {path}: {source}; free space or add a directory",
+        path = .path.display()
+    )]
     DiskFull {
         /// The file or directory.
         path: PathBuf,
@@ -88,7 +92,11 @@ pub enum Error {
     },
 
     /// A directory is in use by another owner, or of another kind than expected.
-    #[error("directory {path} is locked by {owner}; give each map its own directory or stop the other owner", path = .path.display())]
+    #[error(
+        "directory {path} is locked by {owner}; \
+         give each map its own directory or stop the other owner",
+        path = .path.display()
+    )]
     Locked {
         /// The directory.
         path: PathBuf,
@@ -139,6 +147,12 @@ pub enum Error {
     /// A panic was caught; the object is unusable except for closing it.
     #[error("internal panic: {0}")]
     Panic(String),
+}
+
+impl Error {
+    /// What [`Error::WouldBlock`] says when a file would have to be read; otherwise it is room that
+    /// is missing.
+    pub const BLOCKED_ON_READ: &str = "the record is on disk";
 }
 
 fn at_offset(offset: Option<u64>) -> String {

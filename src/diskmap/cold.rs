@@ -1,5 +1,5 @@
-//! Reading many records from files at once: sorted by place, neighbours merged into one read, all reads in the queue
-//! together. No lock is held.
+//! Reading many records from files at once: sorted by place, neighbours merged into one read, all
+//! reads in the queue together. No lock is held.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,9 +8,9 @@ use super::DiskMap;
 use super::confirm::Match;
 use super::generation::Generation;
 use super::key::Key;
+use super::log::record;
+use super::log::segment::{Place, Segment};
 use super::read::{self, GUESS_BYTES};
-use super::record;
-use super::segment::{Place, Segment};
 use crate::Result;
 use crate::hash::keyed::KeyHash;
 use crate::index::{Candidates, Location};
@@ -48,14 +48,14 @@ struct Run {
 }
 
 impl<K: Key> DiskMap<K> {
-    /// Reads the records of `items` and calls `visit(position, match and value)` for each that is its key's current
-    /// record. The others are to be asked for one by one: there is something to explain (a refuted tag, a race, a value
-    /// over several blocks, an error).
+    /// Reads the records of `items` and calls `visit(item, match and value)` for each that is
+    /// its key's current record. The others are to be asked for one by one: there is something to
+    /// explain (a refuted tag, a race, a value over several blocks, an error).
     pub(crate) fn resolve_cold(
         &self,
         generation: &Generation,
         items: &[ColdItem<K>],
-        mut visit: impl FnMut(usize, Option<(Match, &[u8])>) -> Result<()>,
+        mut visit: impl FnMut(&ColdItem<K>, Option<(Match, &[u8])>) -> Result<()>,
     ) -> Result<()> {
         let mut resolved = vec![false; items.len()];
         let wants = self.wants(generation, items);
@@ -83,11 +83,11 @@ impl<K: Key> DiskMap<K> {
                 let value_bytes = record.value.len() as u32;
                 resolved[want.item] = true;
                 let found = Match { location: want.location, value_bytes };
-                visit(item.position, Some((found, record.value)))?;
+                visit(item, Some((found, record.value)))?;
             }
         }
         for (item, _) in items.iter().zip(&resolved).filter(|(_, resolved)| !**resolved) {
-            visit(item.position, None)?;
+            visit(item, None)?;
         }
         Ok(())
     }
@@ -114,6 +114,7 @@ impl<K: Key> DiskMap<K> {
         let mut reads: Vec<FileRead<'_>> = Vec::with_capacity(runs.len());
         for (run, buffer) in runs.iter().zip(buffers) {
             if let Some(file) = run.segment.file() {
+                run.segment.disk().stats().add_read(run.end - run.start);
                 let request = ReadRequest::new(run.start, &mut *buffer);
                 reads.push(FileRead { file, request });
             }

@@ -1,8 +1,9 @@
 //! From matching tags to an answer: every candidate is compared with the full key.
 //!
-//! A confirm in the tail reads RAM. One that needs a file holds no lock; it counts only if the shard's candidates and the
-//! segment are the same afterwards. What keeps losing that race takes `slow_mu`: such confirms then go one at a time. Fast
-//! paths never take it, and each lost race means that another operation on the shard succeeded.
+//! A confirm in the tail reads RAM. One that needs a file holds no lock; it counts only if the
+//! shard's candidates and the segment are the same afterwards. What keeps losing that race takes
+//! `slow_mu`: such confirms then go one at a time. Fast paths never take it, and each lost race
+//! means that another operation on the shard succeeded.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,11 +11,10 @@ use std::sync::atomic::Ordering;
 use parking_lot::MutexGuard;
 
 use super::DiskMap;
-use super::generation::Generation;
 use super::key::Key;
+use super::log::record;
+use super::op::Op;
 use super::read::{self, Found, Scratch};
-use super::record;
-use crate::hash::keyed::KeyHash;
 use crate::index::{Candidates, Location};
 use crate::{Error, Result};
 
@@ -60,87 +60,100 @@ impl<'a> Races<'a> {
     }
 }
 
-impl<K: Key> DiskMap<K> {
-    /// Compares the candidates with the key. With `may_read` false a record that is only in a file is `WouldBlock`.
+impl<'a, K: Key> Op<'a, K> {
+    /// Compares the candidates with the key. Where files may not be read, a record that is only in
+    /// one is `WouldBlock`.
     ///
-    /// After a match with `want_value` the value is in `scratch`.
-    pub(crate) fn confirm(
-        &self,
-        generation: &Generation,
-        hash: KeyHash,
-        key: &K,
-        candidates: &Candidates,
-        want_value: bool,
-        may_read: bool,
-        scratch: &mut Scratch,
-    ) -> Result<Confirmed> {
-        let lane = generation.lane(hash);
+    /// After a match whose value is wanted, the value is in `scratch`.
+    fn confirm(&self, candidates: &Candidates, scratch: &mut Scratch) -> Result<Confirmed> {
+        let index = &self.generation.index;
         for location in candidates.iter() {
-            let mut found = read::from_tail(lane, location, key.as_bytes(), want_value, scratch);
+            let lane = self.generation.lane(self.hash);
+            let want_value = self.options.want_value;
+            let key = self.key.as_bytes();
+            let mut found = read::from_tail(lane, location, key, want_value, scratch);
             if matches!(found, Found::Gone | Found::Long { .. }) {
-                if !may_read {
-                    return Err(Error::WouldBlock("the record is on disk"));
+                if !self.options.may_read {
+                    return Err(Error::WouldBlock(Error::BLOCKED_ON_READ));
                 }
-                let Some((segment, place)) = read::segment_at(lane, location) else {
-                    return Ok(Confirmed::Changed);
-                };
-                let outcome = if let Found::Long { value_bytes } = found {
-                    let total = record::record_bytes(K::BYTES, value_bytes as usize);
-                    read::from_blocks(lane, &segment, place, key.as_bytes(), total, scratch)
-                } else {
-                    self.counters.file_reads.fetch_add(1, Ordering::Relaxed);
-                    read::from_file(lane, &segment, place, key.as_bytes(), scratch)
-                };
-                let current = generation.index.unchanged(hash, candidates)
-                    && read::segment_at(lane, location)
-                        .is_some_and(|(now, _)| Arc::ptr_eq(&now, &segment));
-                if !current {
-                    return Ok(Confirmed::Changed);
+                match self.read(&found, location, candidates, scratch)? {
+                    Some(read) => found = read,
+                    None => return Ok(Confirmed::Changed),
                 }
-                found = outcome?;
             }
             match found {
                 Found::Other => {
-                    self.counters.false_matches.fetch_add(1, Ordering::Relaxed);
+                    self.map.counters.false_matches.fetch_add(1, Ordering::Relaxed);
                 }
                 Found::Gone | Found::Long { .. } => return Ok(Confirmed::Changed),
                 Found::Match { value_bytes } => {
-                    if !generation.index.unchanged(hash, candidates) {
+                    if !index.unchanged(self.hash, candidates) {
                         return Ok(Confirmed::Changed);
                     }
                     return Ok(Confirmed::Match(Match { location, value_bytes }));
                 }
             }
         }
-        if candidates.is_empty() || generation.index.unchanged(hash, candidates) {
+        if candidates.is_empty() || index.unchanged(self.hash, candidates) {
             return Ok(Confirmed::Refuted);
         }
         Ok(Confirmed::Changed)
     }
 
-    /// Probes and confirms until the answer is current: the key's record, or `None` with the candidates that were refuted.
-    pub(crate) fn find<'a>(
-        &'a self,
-        generation: &Generation,
-        hash: KeyHash,
-        key: &K,
-        want_value: bool,
-        may_read: bool,
+    /// Reads a record that is not, or not alone, in the tail. `None` if it is not current any more.
+    fn read(
+        &self,
+        found: &Found,
+        location: Location,
+        candidates: &Candidates,
+        scratch: &mut Scratch,
+    ) -> Result<Option<Found>> {
+        let lane = self.generation.lane(self.hash);
+        let key = self.key.as_bytes();
+        let Some((segment, place)) = read::segment_at(lane, location) else { return Ok(None) };
+        let outcome = if let Found::Long { value_bytes } = found {
+            let total = record::record_bytes(K::BYTES, *value_bytes as usize);
+            read::from_blocks(lane, &segment, place, key, total, scratch)
+        } else {
+            self.map.counters.file_reads.fetch_add(1, Ordering::Relaxed);
+            read::from_file(lane, &segment, place, key, scratch)
+        };
+        // An error too counts only if the record is still the one that the slot points to.
+        let current = self.generation.index.unchanged(self.hash, candidates)
+            && read::segment_at(lane, location).is_some_and(|(now, _)| Arc::ptr_eq(&now, &segment));
+        if !current {
+            return Ok(None);
+        }
+        outcome.map(Some)
+    }
+
+    /// Probes and confirms until the answer is current: the key's record, or `None`, and the
+    /// candidates that this was found for.
+    pub(crate) fn find(
+        &self,
+        scratch: &mut Scratch,
+        races: &mut Races<'a>,
+    ) -> Result<(Option<Match>, Candidates)> {
+        self.find_among(self.generation.index.probe(self.hash), scratch, races)
+    }
+
+    /// As `find`, beginning with candidates of an earlier probe in the same call.
+    pub(crate) fn find_among(
+        &self,
+        mut candidates: Candidates,
         scratch: &mut Scratch,
         races: &mut Races<'a>,
     ) -> Result<(Option<Match>, Candidates)> {
         loop {
-            let candidates = generation.index.probe(hash);
             if candidates.is_empty() {
                 return Ok((None, candidates));
             }
-            let confirmed =
-                self.confirm(generation, hash, key, &candidates, want_value, may_read, scratch)?;
-            match confirmed {
+            match self.confirm(&candidates, scratch)? {
                 Confirmed::Refuted => return Ok((None, candidates)),
                 Confirmed::Match(found) => return Ok((Some(found), candidates)),
-                Confirmed::Changed => races.lost(self),
+                Confirmed::Changed => races.lost(self.map),
             }
+            candidates = self.generation.index.probe(self.hash);
         }
     }
 }

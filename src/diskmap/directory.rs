@@ -1,17 +1,19 @@
-//! A map's own subdirectory on one disk: locked while the map lives, gone with it, swept if its owner died.
+//! A map's own subdirectory on one disk: locked while the map lives, gone with it, swept if its
+//! owner died.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use crate::Result;
 use crate::events::EventLevel;
 use crate::runtime::{Disk, Runtime};
 use crate::storage::{DirLock, Storage};
+use crate::{Error, Result};
 
 /// What the names of our subdirectories start with.
 const PREFIX: &str = "blocktier-map-";
 const PURPOSE: &str = "transaction map";
+const SWEEPING: &str = "sweeping";
 
 /// See the module's text.
 #[derive(Debug)]
@@ -23,8 +25,8 @@ pub(crate) struct MapDirectory {
 }
 
 impl MapDirectory {
-    /// Makes and locks a fresh subdirectory of `parent`, named `name` or else after the store; first sweeps what maps
-    /// of dead processes left there.
+    /// Makes and locks a fresh subdirectory of `parent`, named `name` or else after the store;
+    /// first sweeps what maps of dead processes left there.
     pub(crate) fn create(
         runtime: &Runtime,
         parent: &Path,
@@ -37,7 +39,7 @@ impl MapDirectory {
         let name = name.map_or_else(|| format!("{store_id:016x}"), str::to_owned);
         let path = disk.dir().join(format!("{PREFIX}{name}"));
         storage.create_dir_all(&path)?;
-        let lock = DirLock::acquire(&path, PURPOSE)?;
+        let lock = acquire(&path)?;
         Ok(Self { path, disk, storage, lock: Some(lock) })
     }
 
@@ -58,7 +60,7 @@ impl Drop for MapDirectory {
         // Behind the segments' own removals, which were queued before.
         self.disk.submit(Box::new(move || {
             if let Err(error) = remove_contents(storage.as_ref(), &path) {
-                tracing::warn!(%error, "a map's files could not be removed; the next map sweeps them");
+                tracing::warn!(%error, "a map's files are left for the next map to sweep");
             }
             drop(lock);
             let _ = storage.remove_dir(&path);
@@ -66,6 +68,20 @@ impl Drop for MapDirectory {
         }));
         let _ = wait.recv();
     }
+}
+
+/// Locks the directory. Another map that opens may look into it for a moment, to see whether its
+/// owner is dead; that is not an owner.
+fn acquire(path: &Path) -> Result<DirLock> {
+    for _ in 0..100 {
+        match DirLock::acquire(path, PURPOSE) {
+            Err(Error::Locked { owner, .. }) if owner.starts_with(SWEEPING) => {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            outcome => return outcome,
+        }
+    }
+    DirLock::acquire(path, PURPOSE)
 }
 
 fn remove_contents(storage: &dyn Storage, path: &Path) -> Result<()> {
@@ -78,17 +94,18 @@ fn remove_contents(storage: &dyn Storage, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes the subdirectories of maps whose process is gone. One that is locked has a living owner and stays; one that
-/// cannot be removed is reported and does not keep a new map from opening.
+/// Removes the subdirectories of maps whose process is gone. One that is locked has a living owner
+/// and stays; one that cannot be removed is reported and does not keep a new map from opening.
 fn sweep(runtime: &Runtime, parent: &Path) {
     let storage = runtime.storage().as_ref();
     for path in storage.read_dir(parent).unwrap_or_default() {
         let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
-        if !ours || !path.is_dir() {
+        if !ours || !path.join("LOCK").exists() {
             continue;
         }
-        let Ok(lock) = DirLock::acquire(&path, "sweeping a dead map's files") else { continue };
-        // Without the text of an owner it may be one that is being made just now, between its directory and its lock.
+        let Ok(lock) = DirLock::acquire(&path, SWEEPING) else { continue };
+        // Without the text of an owner it may be one that is being made just now, between its
+        // directory and its lock.
         if lock.previous_owner().is_none() {
             continue;
         }

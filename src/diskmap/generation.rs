@@ -1,10 +1,11 @@
-//! One life of a map's content: an index and the lanes its locations point into. `clear` starts a new one.
+//! One life of a map's content: an index and the lanes its locations point into. `clear` starts a
+//! new one.
 
 use std::sync::Arc;
 
-use super::lane::Lane;
-use super::segment::SegmentFactory;
-use super::writeback::{Shared, Waiting};
+use super::log::lane::Lane;
+use super::log::segment::SegmentFactory;
+use super::log::writeback::{Shared, Waiting};
 use crate::Result;
 use crate::hash::keyed::{KeyHash, KeyedHasher};
 use crate::index::{Index, IndexOptions, SHARDS, shard_of};

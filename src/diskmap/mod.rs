@@ -10,29 +10,31 @@
 //!                     compare the full key -> answer
 //! ```
 //!
-//! `write`, `lookup` and `batch` are the operations; `confirm`, `read` and `cold` turn matching tags into answers; `lane`,
-//! `segment`, `tail` and `writeback` are the log; `generation` is one life of the content. docs/design.md (sections 3 and
-//! 4) has the invariants (L1..L6, M1..M4) and the linearization points.
+//! `write`, `lookup` and `batch` are the operations; `confirm`, `read` and `cold` turn matching
+//! tags into answers; `lane`, `segment`, `tail` and `writeback` are the log; `generation` is one
+//! life of the content. docs/design.md (sections 3 and 4) has the invariants (L1..L6, M1..M4) and
+//! the linearization points.
 //!
 //! Threads: every method takes `&self` and may run concurrently with every other.
 
 mod batch;
+mod batch_get;
+mod batch_insert;
 mod cold;
 mod confirm;
 mod directory;
 mod generation;
 mod key;
-mod lane;
+mod log;
 mod lookup;
+mod op;
+mod plan;
 mod read;
-mod record;
-mod segment;
-mod tail;
+mod stats;
 mod write;
-mod writeback;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -40,26 +42,31 @@ use parking_lot::Mutex;
 
 pub use batch::{Batch, ItemState};
 pub use key::Key;
+pub use stats::MapStats;
 
 use self::directory::MapDirectory;
 use self::generation::Generation;
+use self::log::tail::Tail;
+use self::log::writeback::Shared;
+use self::op::Options;
+use self::plan::{Layout, Plan, scan_kernel};
 use self::read::Scratch;
-use self::segment::SegmentFactory;
-use self::tail::Tail;
-use self::write::Options;
-use self::writeback::Shared;
-use crate::index::{IndexOptions, ScanKernel};
+use self::stats::Counters;
+use crate::index::IndexOptions;
 use crate::memory::MemoryReserve;
 use crate::runtime::{Runtime, Tick};
-use crate::settings::{KernelChoice, TxMapSettings};
+use crate::settings::TxMapSettings;
 use crate::storage::Storage;
 use crate::{Error, Result};
 
-/// Whether a call may wait: for room in the tail (up to setting txMapWriteTimeout) and for reads of files.
+/// Whether a call may wait: for room in the tail (up to setting txMapWriteTimeout) and for reads of
+/// files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
     /// It may.
     Allowed,
+    /// For reads of files only; without room it returns [`Error::WouldBlock`].
+    ReadsOnly,
     /// It returns [`Error::WouldBlock`] instead.
     Never,
 }
@@ -71,47 +78,6 @@ pub enum Inserted<R> {
     New,
     /// The key was there; what `visit` made of its value.
     Present(R),
-}
-
-/// Counters of rare events.
-#[derive(Debug, Default)]
-struct Counters {
-    /// Reads of files, merged ones counted once.
-    file_reads: AtomicU64,
-    /// Tags that matched another key.
-    false_matches: AtomicU64,
-    /// Confirms that lost so many races that they took `slow_mu`.
-    slow_confirms: AtomicU64,
-}
-
-/// A snapshot of a map's counters and sizes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[repr(C)]
-pub struct MapStats {
-    /// Keys in the map.
-    pub entries: u64,
-    /// RAM of the index without subtree indexes.
-    pub index_bytes: u64,
-    /// RAM of the subtree indexes.
-    pub subtree_index_bytes: u64,
-    /// RAM of the tail.
-    pub tail_bytes: u64,
-    /// Bytes of live records, in tail and files.
-    pub live_bytes: u64,
-    /// Segments in use.
-    pub segments: u64,
-    /// Reads of files.
-    pub file_reads: u64,
-    /// Tags that matched another key.
-    pub false_matches: u64,
-    /// Confirms that went through the slow path's lock.
-    pub slow_confirms: u64,
-    /// Times a writer waited for room in the tail.
-    pub waits: u64,
-    /// Page splits of the index.
-    pub splits: u64,
-    /// 1 if the map has failed and takes no more writes.
-    pub failed: u64,
 }
 
 /// An exact map from fixed-length keys to bytes, on disk where it is cold. See the module's text.
@@ -132,20 +98,12 @@ pub struct DiskMap<K: Key> {
     _key: std::marker::PhantomData<K>,
 }
 
-/// What every generation is made from.
-#[derive(Debug)]
-struct Plan {
-    settings: TxMapSettings,
-    index: IndexOptions,
-    direct: bool,
-    store_id: u64,
-}
-
 impl<K: Key> DiskMap<K> {
     /// Opens an empty map of its own in fresh subdirectories of the settings' directories.
     ///
     /// # Errors
-    /// `Setting` for sizes that do not fit together, `Io`, `Locked` for directories, `OutOfMemory`. Nothing is left behind.
+    /// `Setting` for sizes that do not fit together, `Io`, `Locked` for directories, `OutOfMemory`.
+    /// Nothing is left behind.
     pub fn open(runtime: &Runtime, settings: &TxMapSettings) -> Result<Self> {
         let layout = Layout::new(settings)?;
         let store_id = getrandom::u64()
@@ -153,7 +111,7 @@ impl<K: Key> DiskMap<K> {
         let directories = settings
             .dirs
             .iter()
-            .map(|dir| MapDirectory::create(runtime, dir, None, store_id))
+            .map(|dir| MapDirectory::create(runtime, dir, settings.name.as_deref(), store_id))
             .collect::<Result<Vec<_>>>()?;
         let reserve: Arc<dyn MemoryReserve> = Arc::clone(runtime.budget()) as _;
         let process = runtime.settings();
@@ -163,6 +121,9 @@ impl<K: Key> DiskMap<K> {
             process.huge_pages_choice(),
             Arc::clone(&reserve),
         )?;
+        if settings.prefault {
+            tail.prefault();
+        }
         let shared = Arc::new(Shared::new(tail, layout.flush_bytes));
         let plan = Plan {
             settings: settings.clone(),
@@ -205,16 +166,18 @@ impl<K: Key> DiskMap<K> {
         let timeout = Duration::from_millis(self.plan.settings.write_timeout_ms);
         Options {
             timeout: (wait == Wait::Allowed).then_some(timeout),
-            may_read: wait == Wait::Allowed,
+            may_read: wait != Wait::Never,
             want_value,
         }
     }
 
-    /// Inserts `value` unless the key is there; then calls `existing(value, subtree index)` for what is there.
+    /// Inserts `value` unless the key is there; then calls `existing(value, subtree index)` for
+    /// what is there.
     ///
     /// # Errors
-    /// `WouldBlock` with [`Wait::Never`], `TimedOut` without room, `ValueTooLarge`, `OutOfMemory`, `Failed` once the map has
-    /// failed, and errors of reading a record whose tag matches. After an error nothing was inserted.
+    /// `WouldBlock` with [`Wait::Never`], `TimedOut` without room, `ValueTooLarge`, `OutOfMemory`,
+    /// `Failed` once the map has failed, and errors of reading a record whose tag matches. After an
+    /// error nothing was inserted.
     pub fn set_if_not_exists<R>(
         &self,
         key: &K,
@@ -224,24 +187,18 @@ impl<K: Key> DiskMap<K> {
         existing: impl FnOnce(&[u8], u16) -> R,
     ) -> Result<Inserted<R>> {
         let generation = self.generation.load();
-        let hash = key.hash(&generation.hasher);
-        let options = self.options(wait, true);
-        let mut scratch = Scratch::default();
-        loop {
-            let there = self.insert_in(
-                &generation,
-                hash,
-                key,
-                value,
-                subtree_index,
-                options,
-                &mut scratch,
-            )?;
-            let Some(there) = there else { return Ok(Inserted::New) };
-            if let Some(index) = generation.index.subtree_index(hash, there.location) {
-                return Ok(Inserted::Present(existing(scratch.value(), index)));
+        let op = self.op(&generation, key, self.options(wait, true));
+        Scratch::with(|scratch| {
+            loop {
+                let Some(there) = op.insert(value, subtree_index, scratch)? else {
+                    return Ok(Inserted::New);
+                };
+                // A record that is replaced just now has no subtree index any more: once more.
+                if let Some(index) = generation.index.subtree_index(op.hash, there.location) {
+                    return Ok(Inserted::Present(existing(scratch.value(), index)));
+                }
             }
-        }
+        })
     }
 
     /// Sets the key's value. True if another one was replaced.
@@ -250,9 +207,8 @@ impl<K: Key> DiskMap<K> {
     /// As for [`DiskMap::set_if_not_exists`].
     pub fn set(&self, key: &K, value: &[u8], subtree_index: u16, wait: Wait) -> Result<bool> {
         let generation = self.generation.load();
-        let hash = key.hash(&generation.hasher);
-        let options = self.options(wait, false);
-        self.set_in(&generation, hash, key, value, subtree_index, options, &mut Scratch::default())
+        let op = self.op(&generation, key, self.options(wait, false));
+        Scratch::with(|scratch| op.set(value, subtree_index, scratch))
     }
 
     /// Removes the key. True if it was there.
@@ -261,9 +217,8 @@ impl<K: Key> DiskMap<K> {
     /// As for [`DiskMap::get`].
     pub fn delete(&self, key: &K, wait: Wait) -> Result<bool> {
         let generation = self.generation.load();
-        let hash = key.hash(&generation.hasher);
-        let options = self.options(wait, false);
-        self.delete_in(&generation, hash, key, options, &mut Scratch::default())
+        let op = self.op(&generation, key, self.options(wait, false));
+        Scratch::with(|scratch| op.delete(scratch))
     }
 
     /// Sets the subtree index of a key. True if the key was there.
@@ -272,10 +227,8 @@ impl<K: Key> DiskMap<K> {
     /// As for [`DiskMap::get`], and `OutOfMemory` at first use.
     pub fn update_subtree_index(&self, key: &K, subtree_index: u16, wait: Wait) -> Result<bool> {
         let generation = self.generation.load();
-        let hash = key.hash(&generation.hasher);
-        let options = self.options(wait, false);
-        let mut scratch = Scratch::default();
-        self.set_subtree_index_in(&generation, hash, key, subtree_index, options, &mut scratch)
+        let op = self.op(&generation, key, self.options(wait, false));
+        Scratch::with(|scratch| op.set_subtree_index(subtree_index, scratch))
     }
 
     /// Number of keys.
@@ -290,7 +243,8 @@ impl<K: Key> DiskMap<K> {
         self.len() == 0
     }
 
-    /// Removes everything. Operations that began before finish on the old content and count as before the clear.
+    /// Removes everything. Operations that began before finish on the old content and count as
+    /// before the clear.
     ///
     /// # Errors
     /// `OutOfMemory`, `Failed`; the content is then unchanged.
@@ -309,7 +263,8 @@ impl<K: Key> DiskMap<K> {
         Ok(())
     }
 
-    /// Starts to write out everything acknowledged so far; the ticket is for [`DiskMap::flush_wait`].
+    /// Starts to write out everything acknowledged so far; the ticket is for
+    /// [`DiskMap::flush_wait`].
     ///
     /// # Errors
     /// `Failed`; `WouldBlock` with [`Wait::Never`] while a long value is being appended.
@@ -321,7 +276,8 @@ impl<K: Key> DiskMap<K> {
                 return Err(Error::WouldBlock("a long value is being appended"));
             }
         }
-        // Blocks that are closed but not yet committed by their writers are not acknowledged either.
+        // Blocks that are closed but not yet committed by their writers are not acknowledged
+        // either.
         generation.waiting.submit_all();
         Ok(self.shared.ticket())
     }
@@ -329,13 +285,15 @@ impl<K: Key> DiskMap<K> {
     /// Waits until the writes of a ticket are done.
     ///
     /// # Errors
-    /// `Failed` with the first error, `WouldBlock` with [`Wait::Never`], `TimedOut` after setting txMapWriteTimeout.
+    /// `Failed` with the first error, `WouldBlock` with [`Wait::Never`], `TimedOut` after setting
+    /// txMapWriteTimeout.
     pub fn flush_wait(&self, ticket: u64, wait: Wait) -> Result<()> {
         let timeout = self.options(wait, false).timeout;
         self.shared.wait_for_writes(ticket, timeout.map(|timeout| Instant::now() + timeout))
     }
 
-    /// Writes out everything acknowledged so far. This is not `fsync`: the bytes are with the operating system.
+    /// Writes out everything acknowledged so far. This is not `fsync`: the bytes are with the
+    /// operating system.
     ///
     /// # Errors
     /// As for [`DiskMap::flush_wait`].
@@ -378,7 +336,7 @@ impl<K: Key> DiskMap<K> {
         };
         for (entry, _) in generation.lanes.iter().flat_map(|lane| lane.table().segments()) {
             stats.segments += 1;
-            stats.live_bytes += entry.live_units() * record::UNIT_BYTES as u64;
+            stats.live_bytes += entry.live_units() * log::record::UNIT_BYTES as u64;
         }
         stats
     }
@@ -393,97 +351,12 @@ impl<K: Key> Drop for DiskMap<K> {
     fn drop(&mut self) {
         self.shared.discard_waiting();
         let ticket = self.shared.ticket();
-        // A write that is under way takes as long as the disk takes; there is nothing else to wait for.
+        // A write that is under way takes as long as the disk takes; there is nothing else to wait
+        // for.
         let patience = Instant::now() + Duration::from_secs(600);
         if let Err(error) = self.shared.wait_for_writes(ticket, Some(patience)) {
             tracing::debug!(%error, "closing a map that has failed");
         }
-    }
-}
-
-impl Plan {
-    fn factories<K: Key>(
-        &self,
-        storage: &Arc<dyn Storage>,
-        directories: &[MapDirectory],
-        generation: u64,
-    ) -> Vec<SegmentFactory> {
-        directories
-            .iter()
-            .enumerate()
-            .map(|(lane, directory)| SegmentFactory {
-                directory: directory.path().to_owned(),
-                lane: lane as u32,
-                store_id: self.store_id,
-                generation,
-                key_bytes: K::BYTES as u32,
-                segment_bytes: self.settings.segment_bytes,
-                direct: self.direct,
-                disk: Arc::clone(directory.disk()),
-                storage: Arc::clone(storage),
-            })
-            .collect()
-    }
-}
-
-const fn scan_kernel(choice: KernelChoice) -> ScanKernel {
-    match choice {
-        KernelChoice::Auto => ScanKernel::Auto,
-        KernelChoice::Avx512 => ScanKernel::Avx512,
-        KernelChoice::Avx2 => ScanKernel::Avx2,
-        KernelChoice::Scalar => ScanKernel::Scalar,
-    }
-}
-
-/// Sizes that follow from the settings.
-struct Layout {
-    block_bytes: usize,
-    buffers: u32,
-    flush_bytes: u64,
-}
-
-impl Layout {
-    fn new(settings: &TxMapSettings) -> Result<Self> {
-        let lanes = settings.dirs.len() as u64;
-        let wrong = |key: &str, reason: String| Err(Error::Setting { key: key.to_owned(), reason });
-        if lanes == 0 {
-            return wrong("txMapDirs", "at least one directory is needed".to_owned());
-        }
-        // Each lane keeps a block open, and as many again may wait; a clear needs both twice for a moment.
-        let buffers_min = 4 * lanes + 4;
-        let largest = settings.tail_bytes / buffers_min;
-        let block_bytes = if settings.block_bytes == 0 {
-            (1 << largest.max(1).ilog2()).min(2 << 20)
-        } else {
-            settings.block_bytes
-        };
-        if block_bytes < 16 << 10 || !block_bytes.is_power_of_two() {
-            return wrong(
-                "txMapTail",
-                format!("{lanes} directories need at least {}", buffers_min * (16 << 10)),
-            );
-        }
-        if block_bytes > largest {
-            return wrong(
-                "txMapBlock",
-                format!(
-                    "{lanes} directories and this tail allow blocks of at most {largest} bytes"
-                ),
-            );
-        }
-        if block_bytes > settings.segment_bytes {
-            return wrong(
-                "txMapSegment",
-                format!("must be at least a block of {block_bytes} bytes"),
-            );
-        }
-        let flush_bytes =
-            if settings.flush_bytes == 0 { settings.tail_bytes / 4 } else { settings.flush_bytes };
-        Ok(Self {
-            block_bytes: block_bytes as usize,
-            buffers: (settings.tail_bytes / block_bytes).min((1 << 20) - 1) as u32,
-            flush_bytes: flush_bytes.min(settings.tail_bytes / 2),
-        })
     }
 }
 
@@ -500,5 +373,6 @@ impl Tick for AgeFlush {
         for lane in &generation.lanes {
             lane.flush_if_older(now, self.age);
         }
+        generation.waiting.submit_if_older(now, self.age);
     }
 }

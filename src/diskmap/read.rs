@@ -1,10 +1,11 @@
 //! Reading one record: from the tail while its block is there, from the file otherwise.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
-use super::lane::Lane;
-use super::record::{self, HEADER_BYTES, Header, Invalid, Kind, UNIT_BYTES};
-use super::segment::{Place, Segment};
+use super::log::lane::Lane;
+use super::log::record::{self, HEADER_BYTES, Header, Invalid, Kind, UNIT_BYTES};
+use super::log::segment::{Place, Segment};
 use crate::index::Location;
 use crate::storage::{AlignedBuf, StorageFile};
 use crate::{Error, Result};
@@ -19,12 +20,36 @@ const HEAD_WORDS: usize = 6;
 pub(crate) struct Scratch {
     bytes: Vec<u8>,
     value: std::ops::Range<usize>,
+    record: Vec<u8>,
 }
 
+thread_local! {
+    /// The scratch of single operations: an allocation for each would cost as much as the rest.
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+}
+
+/// A thread's scratch grows with what it reads; more than this is given back.
+const KEPT_BYTES_MAX: usize = 64 << 10;
+
 impl Scratch {
+    /// Runs `body` with the thread's scratch.
+    pub(crate) fn with<R>(body: impl FnOnce(&mut Self) -> R) -> R {
+        let mut scratch = SCRATCH.take().unwrap_or_default();
+        let result = body(&mut scratch);
+        if scratch.bytes.capacity() + scratch.record.capacity() <= KEPT_BYTES_MAX {
+            SCRATCH.set(Some(scratch));
+        }
+        result
+    }
+
     /// The value of the last match that asked for it.
     pub(crate) fn value(&self) -> &[u8] {
         self.bytes.get(self.value.clone()).unwrap_or_default()
+    }
+
+    /// Where a record is put together before it is stored. Apart from the value that was read.
+    pub(crate) const fn record_buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.record
     }
 
     pub(crate) fn set_value(&mut self, value: &[u8]) {
@@ -112,8 +137,9 @@ pub(crate) fn segment_at(lane: &Lane, location: Location) -> Option<(Arc<Segment
     Some((segment, place))
 }
 
-/// Compares the record at `location` with `key`, reading files. Errors must be believed only if the location is still
-/// current: a segment that was replaced meanwhile has other records in this place.
+/// Compares the record at `location` with `key`, reading files. Errors must be believed only if the
+/// location is still current: a segment that was replaced meanwhile has other records in this
+/// place.
 pub(crate) fn from_file(
     lane: &Lane,
     segment: &Segment,
@@ -135,7 +161,8 @@ pub(crate) fn from_file(
     }
 }
 
-/// Reads a record of `total` bytes block by block, each from the tail or from the file, and compares it with `key`.
+/// Reads a record of `total` bytes block by block, each from the tail or from the file, and
+/// compares it with `key`.
 pub(crate) fn from_blocks(
     lane: &Lane,
     segment: &Segment,
@@ -192,11 +219,12 @@ pub(crate) fn read_window(
     let end = (offset + bytes as u64).next_multiple_of(alignment).min(lane.segment_bytes());
     let mut buffer = AlignedBuf::zeroed((end - start) as usize, alignment as usize)?;
     file.read_exact_at(&mut buffer, start)?;
+    lane.disk().stats().add_read(end - start);
     Ok(Window { buffer, skip: (offset - start) as usize })
 }
 
-/// Reads a record that may span blocks, each from the tail or from the file. False if a block is in neither, which means
-/// that the segment was given up.
+/// Reads a record that may span blocks, each from the tail or from the file. False if a block is in
+/// neither, which means that the segment was given up.
 fn read_span(
     lane: &Lane,
     segment: &Segment,

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::status::{blocktier_error_t, blocktier_status_t, status_of};
 use crate::{Error, Result};
 
-/// What entries return inside: a status that is no error (OK, NOT_FOUND, BUFFER_TOO_SMALL, ...) or an error.
+/// What entries return inside: a status that is no error (OK, NOT_FOUND, BUFFER_TOO_SMALL, ...) or
+/// an error.
 pub(super) type Outcome = Result<blocktier_status_t>;
 
 /// Shorthand for success.
@@ -194,8 +195,8 @@ pub(super) fn not_null<T>(pointer: *const T, name: &'static str) -> Result<*cons
 /// `count` elements in caller memory. Length 0 never looks at the pointer.
 ///
 /// # Safety
-/// If `count` is not 0, `pointer` is null or points to `count` initialized elements that nobody changes while the result
-/// lives.
+/// If `count` is not 0, `pointer` is null or points to `count` initialized elements that nobody
+/// changes while the result lives.
 pub(super) unsafe fn slice<'a, T>(
     pointer: *const T,
     count: usize,
@@ -205,14 +206,16 @@ pub(super) unsafe fn slice<'a, T>(
         return Ok(&[]);
     }
     check_slice(pointer, count, name)?;
-    // SAFETY: not null, aligned, not larger than an object can be; the rest is the caller's promise.
+    // SAFETY: not null, aligned, not larger than an object can be; the rest is the caller's
+    // promise.
     Ok(unsafe { std::slice::from_raw_parts(pointer, count) })
 }
 
 /// As [`slice`], for outputs.
 ///
 /// # Safety
-/// If `count` is not 0, `pointer` is null or points to `count` elements that nobody else uses while the result lives.
+/// If `count` is not 0, `pointer` is null or points to `count` elements that nobody else uses while
+/// the result lives.
 pub(super) unsafe fn slice_mut<'a, T>(
     pointer: *mut T,
     count: usize,

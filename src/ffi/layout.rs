@@ -1,4 +1,5 @@
-//! Versions, struct layouts and live counters: what the other side checks before it trusts the border.
+//! Versions, struct layouts and live counters: what the other side checks before it trusts the
+//! border.
 
 use std::ffi::c_char;
 use std::mem::offset_of;
@@ -79,7 +80,8 @@ pub unsafe extern "C" fn blocktier_layout(out: *mut blocktier_layout_t) {
     }
 }
 
-/// Live handles of a kind, for leak tests: 0 runtimes, 1 transaction maps, 2 node arrays, 3 Merkle levels.
+/// Live handles of a kind, for leak tests: 0 runtimes, 1 transaction maps, 2 node arrays, 3 Merkle
+/// levels.
 #[unsafe(no_mangle)]
 pub extern "C" fn blocktier_live_handles(kind: u32) -> u64 {
     guard::live(kind)

@@ -43,8 +43,9 @@ fn leaf_root<L: Leaves + ?Sized>(leaves: &L, first: Option<&Hash>, height: u32) 
     merkle::root_padded(&root, leaves.count() as u64, height)
 }
 
-/// The root over `n` nodes of 48 bytes, 8-byte aligned. `first_hash` (nullable, 32 bytes) stands in for the first leaf: the
-/// coinbase transaction's id for its placeholder. With `padded_height` above 0 the root is lifted to that height.
+/// The root over `n` nodes of 48 bytes, 8-byte aligned. `first_hash` (nullable, 32 bytes) stands in
+/// for the first leaf: the coinbase transaction's id for its placeholder. With `padded_height`
+/// above 0 the root is lifted to that height.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_subtree_root(
     nodes: *const c_void,
@@ -85,8 +86,9 @@ pub unsafe extern "C" fn blocktier_merkle_root(
     })
 }
 
-/// The Merkle root of a block from the roots of its `n` subtrees (n × 32 bytes). All but the last have 2^height leaves, the
-/// last one `last_leaves`; the first root is that with the coinbase transaction's id in place.
+/// The Merkle root of a block from the roots of its `n` subtrees (n × 32 bytes). All but the last
+/// have 2^height leaves, the last one `last_leaves`; the first root is that with the coinbase
+/// transaction's id in place.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_block_root(
     roots: *const u8,
@@ -106,8 +108,8 @@ pub unsafe extern "C" fn blocktier_block_root(
     })
 }
 
-/// Builds and keeps all levels over `n` leaves: hashes (`stride` 32) or nodes (`stride` 48, 8-byte aligned). The levels are
-/// in an unlinked file in `directory`, or with length 0 in RAM.
+/// Builds and keeps all levels over `n` leaves: hashes (`stride` 32) or nodes (`stride` 48, 8-byte
+/// aligned). The levels are in an unlinked file in `directory`, or with length 0 in RAM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_merkle_levels_new(
     runtime: *const blocktier_runtime_t,
@@ -184,8 +186,8 @@ pub unsafe extern "C" fn blocktier_merkle_levels_root(
     }
 }
 
-/// The siblings from leaf `index` up to the root, lowest first. `*count` is their number; BUFFER_TOO_SMALL if it is above
-/// `capacity_hashes`, then nothing is copied.
+/// The siblings from leaf `index` up to the root, lowest first. `*count` is their number;
+/// BUFFER_TOO_SMALL if it is above `capacity_hashes`, then nothing is copied.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_merkle_levels_proof(
     levels: *const blocktier_merkle_levels_t,

@@ -1,15 +1,12 @@
 //! The C ABI: every `extern "C"` of the crate.
 //!
-//! Conventions (docs/abi.md has them in full): `blocktier_<type>_<verb>`, handle first, then inputs, then outputs, last a
-//! nullable error record in caller memory. A `const` handle may be used by several threads at once, another one by one
-//! thread alone. Outputs are written on success, or as the call's text says for BUFFER_TOO_SMALL and WOULD_BLOCK. Length 0
-//! never looks at the pointer. No pointer is kept after a call, no memory but handles and mapped node arrays is handed
-//! out, nothing calls back.
+//! Conventions (docs/abi.md has them in full): `blocktier_<type>_<verb>`, handle first, then
+//! inputs, then outputs, last a nullable error record in caller memory. A `const` handle may be
+//! used by several threads at once, another one by one thread alone. Outputs are written on
+//! success, or as the call's text says for BUFFER_TOO_SMALL and WOULD_BLOCK. Length 0 never looks
+//! at the pointer. No pointer is kept after a call, no memory but handles and mapped node arrays is
+//! handed out, nothing calls back.
 #![expect(unsafe_code, reason = "pointers of C callers; each entry states what they promise")]
-#![expect(
-    clippy::missing_safety_doc,
-    reason = "the safety contract is the header's: pointers are valid for their lengths, handles are live"
-)]
 
 mod guard;
 mod layout;
@@ -30,5 +27,6 @@ pub use runtime::{
 pub use status::{BLOCKTIER_ERROR_TEXT_BYTES, blocktier_error_t, blocktier_status_t};
 pub use subtree::blocktier_subtree_header_t;
 pub use txmap::{
-    BLOCKTIER_NONBLOCKING, blocktier_lookup_t, blocktier_txmap_stats_t, blocktier_txmap_t,
+    BLOCKTIER_MAY_READ, BLOCKTIER_NONBLOCKING, blocktier_lookup_t, blocktier_txmap_stats_t,
+    blocktier_txmap_t,
 };

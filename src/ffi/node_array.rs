@@ -10,16 +10,18 @@ use crate::Error;
 use crate::storage::MappingOptions;
 use crate::subtree::NodeArray;
 
-/// Memory of a subtree's nodes. The memory belongs to the handle; the library itself never touches it.
+/// Memory of a subtree's nodes. The memory belongs to the handle; the library itself never touches
+/// it.
 #[derive(Debug)]
 #[expect(non_camel_case_types, reason = "the name in the C header")]
 pub struct blocktier_node_array_t(Guarded<NodeArray>);
 
 guard::handle!(blocktier_node_array_t, NodeArray);
 
-/// Makes an array of `capacity_nodes` × 48 bytes: in an unlinked file in `directory` whose space is reserved before it is
-/// mapped, or with length 0 in anonymous memory. `*data` is page-aligned, zeroed, writable, and lives until
-/// blocktier_node_array_free. A full disk is DISK_FULL here and never a signal later.
+/// Makes an array of `capacity_nodes` × 48 bytes: in an unlinked file in `directory` whose space is
+/// reserved before it is mapped, or with length 0 in anonymous memory. `*data` is page-aligned,
+/// zeroed, writable, and lives until blocktier_node_array_free. A full disk is DISK_FULL here and
+/// never a signal later.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_node_array_new(
     runtime: *const blocktier_runtime_t,

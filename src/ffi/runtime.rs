@@ -55,7 +55,8 @@ pub struct blocktier_disk_stats_t {
     pub path: [u8; BLOCKTIER_PATH_BYTES],
 }
 
-/// Opens a runtime from settings: UTF-8 text of lines `key = value` (docs/settings.md), not NUL-terminated.
+/// Opens a runtime from settings: UTF-8 text of lines `key = value` (docs/settings.md), not
+/// NUL-terminated.
 ///
 /// On success `*out` is a handle that must be given to blocktier_runtime_close.
 #[unsafe(no_mangle)]
@@ -109,8 +110,8 @@ pub unsafe extern "C" fn blocktier_runtime_stats(
     }
 }
 
-/// Takes the oldest event (a fallback that was taken, a failure) as UTF-8 text, cut to `capacity` bytes; NOT_FOUND when
-/// there is none.
+/// Takes the oldest event (a fallback that was taken, a failure) as UTF-8 text, cut to `capacity`
+/// bytes; NOT_FOUND when there is none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_runtime_next_event(
     runtime: *const blocktier_runtime_t,
@@ -135,7 +136,8 @@ pub unsafe extern "C" fn blocktier_runtime_next_event(
     }
 }
 
-/// Figures of the directory with this number, from 0 in the order of first use; NOT_FOUND behind the last.
+/// Figures of the directory with this number, from 0 in the order of first use; NOT_FOUND behind
+/// the last.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_runtime_disk_stats(
     runtime: *const blocktier_runtime_t,

@@ -60,7 +60,8 @@ pub struct blocktier_error_t {
     pub status: i32,
     /// errno of the operating system, 0 if there is none.
     pub os_errno: i32,
-    /// For FORMAT the number of the broken rule, else 0.
+    /// For FORMAT the number of the broken rule; for WOULD_BLOCK 1 if room in the tail is missing, 2
+    /// if a file would have to be read; else 0.
     pub detail: u32,
     /// Bytes of text, at most 240. The text is UTF-8 and not NUL-terminated.
     pub text_length: u32,
@@ -72,6 +73,8 @@ impl blocktier_error_t {
     pub(super) fn new(status: blocktier_status_t, error: &Error) -> Self {
         let detail = match error {
             Error::Format(format) => format.kind as u32,
+            Error::WouldBlock(Error::BLOCKED_ON_READ) => 2,
+            Error::WouldBlock(_) => 1,
             _ => 0,
         };
         Self::with_text(status, error.os_errno(), detail, &error.to_string())

@@ -25,8 +25,9 @@ pub struct blocktier_subtree_header_t {
     pub conflicting_offset: u64,
 }
 
-/// Checks the sizes of a subtree: `format` 0 plain, 1 with magic, 2 bare hashes. With `verify` other than 0 also root, sums,
-/// placeholder, zero hashes, duplicates and conflicting hashes. FORMAT with the kind in `detail` and the place in the text.
+/// Checks the sizes of a subtree: `format` 0 plain, 1 with magic, 2 bare hashes. With `verify`
+/// other than 0 also root, sums, placeholder, zero hashes, duplicates and conflicting hashes.
+/// FORMAT with the kind in `detail` and the place in the text.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_subtree_inspect(
     bytes: *const u8,

@@ -1,7 +1,8 @@
 //! The transaction map: open, one key at a time, flush, figures. `txmap_batch` has the batches.
 //!
-//! Every call takes a `const` handle: any number of threads may use a map at once. Keys are 32 bytes, values any bytes.
-//! With BLOCKTIER_NONBLOCKING a call that would wait for room, or read a file, returns WOULD_BLOCK instead.
+//! Every call takes a `const` handle: any number of threads may use a map at once. Keys are 32
+//! bytes, values any bytes. With BLOCKTIER_NONBLOCKING a call that would wait for room, or read a
+//! file, returns WOULD_BLOCK instead.
 
 use std::ffi::c_char;
 
@@ -16,6 +17,9 @@ use crate::types::TxId;
 
 /// Return WOULD_BLOCK instead of waiting for room or reading a file.
 pub const BLOCKTIER_NONBLOCKING: u32 = 1;
+
+/// With BLOCKTIER_NONBLOCKING: reads of files are allowed after all, waiting for room is not.
+pub const BLOCKTIER_MAY_READ: u32 = 2;
 
 /// A map from transaction ids to inpoints.
 #[derive(Debug)]
@@ -90,7 +94,11 @@ impl From<MapStats> for blocktier_txmap_stats_t {
 }
 
 pub(super) const fn wait(flags: u32) -> Wait {
-    if flags & BLOCKTIER_NONBLOCKING == 0 { Wait::Allowed } else { Wait::Never }
+    match (flags & BLOCKTIER_NONBLOCKING, flags & BLOCKTIER_MAY_READ) {
+        (0, _) => Wait::Allowed,
+        (_, 0) => Wait::Never,
+        _ => Wait::ReadsOnly,
+    }
 }
 
 /// Runs an entry on a map.
@@ -113,9 +121,9 @@ unsafe fn key_at<'a>(key: *const u8) -> Result<&'a TxId> {
     guard::not_null(key, "key").map(|key| unsafe { &*key.cast::<TxId>() })
 }
 
-/// Opens an empty map in fresh, locked subdirectories of setting txMapDirs. Settings are text as for
-/// blocktier_runtime_open. On success `*out` is a handle that must be given to blocktier_txmap_close. On failure nothing is
-/// left behind.
+/// Opens an empty map in fresh, locked subdirectories of setting txMapDirs. Settings are text as
+/// for blocktier_runtime_open. On success `*out` is a handle that must be given to
+/// blocktier_txmap_close. On failure nothing is left behind.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_txmap_open(
     runtime: *const blocktier_runtime_t,
@@ -137,8 +145,8 @@ pub unsafe extern "C" fn blocktier_txmap_open(
     }
 }
 
-/// Closes a map and removes its files. The handle is gone whatever is returned: FAILED with the first error if the map had
-/// failed. No call may run on it. Null is fine.
+/// Closes a map and removes its files. The handle is gone whatever is returned: FAILED with the
+/// first error if the map had failed. No call may run on it. Null is fine.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_txmap_close(
     map: *mut blocktier_txmap_t,
@@ -153,8 +161,9 @@ pub unsafe extern "C" fn blocktier_txmap_close(
     }
 }
 
-/// Inserts if absent. `result->found` is 1 if the key was there already; then its value is copied to `existing` as far as
-/// `existing_capacity` goes, `value_length` being its full length. `existing` may be null with capacity 0.
+/// Inserts if absent. `result->found` is 1 if the key was there already; then its value is copied
+/// to `existing` as far as `existing_capacity` goes, `value_length` being its full length.
+/// `existing` may be null with capacity 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_txmap_set_if_not_exists(
     map: *const blocktier_txmap_t,
@@ -225,8 +234,8 @@ pub unsafe extern "C" fn blocktier_txmap_set(
     }
 }
 
-/// Gets a value. NOT_FOUND if the key is absent. BUFFER_TOO_SMALL if the value is longer than `capacity`: then `*result` is
-/// filled and the value is not copied.
+/// Gets a value. NOT_FOUND if the key is absent. BUFFER_TOO_SMALL if the value is longer than
+/// `capacity`: then `*result` is filled and the value is not copied.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_txmap_get(
     map: *const blocktier_txmap_t,
@@ -336,7 +345,8 @@ pub unsafe extern "C" fn blocktier_txmap_length(
     }
 }
 
-/// Removes everything. Calls that run meanwhile count as before the clear. If it fails the content is unchanged.
+/// Removes everything. Calls that run meanwhile count as before the clear. If it fails the content
+/// is unchanged.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_txmap_clear(
     map: *const blocktier_txmap_t,
@@ -369,8 +379,8 @@ pub unsafe extern "C" fn blocktier_txmap_flush_begin(
     }
 }
 
-/// Waits until the writes before `ticket` are with the operating system (this is not fsync), or returns WOULD_BLOCK with
-/// BLOCKTIER_NONBLOCKING. FAILED with the first error if a write failed.
+/// Waits until the writes before `ticket` are with the operating system (this is not fsync), or
+/// returns WOULD_BLOCK with BLOCKTIER_NONBLOCKING. FAILED with the first error if a write failed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_txmap_flush_wait(
     map: *const blocktier_txmap_t,

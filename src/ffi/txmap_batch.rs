@@ -25,7 +25,8 @@ unsafe fn states_at<'a>(states: *mut u8, count: usize) -> Result<&'a mut [ItemSt
     if let Some(position) = bytes.iter().position(|state| *state > 2) {
         return Err(Error::InvalidArgument(format!("states[{position}] is not 0, 1 or 2")));
     }
-    // SAFETY: ItemState is a u8 with exactly the values 0, 1 and 2, which all bytes were checked to be.
+    // SAFETY: ItemState is a u8 with exactly the values 0, 1 and 2, which all bytes were checked to
+    // be.
     unsafe { guard::slice_mut(bytes.as_mut_ptr().cast::<ItemState>(), count, "states") }
 }
 
@@ -71,12 +72,13 @@ unsafe fn count_done(states: &[ItemState], done: *mut usize, outcome: Result<()>
     OK
 }
 
-/// Inserts each key that is absent. `keys` is n × 32 bytes; value i is `values[offsets[i]..offsets[i + 1]]`, so `offsets`
-/// has n + 1 elements; `subtree_indexes` (nullable: all 0) has n.
+/// Inserts each key that is absent. `keys` is n × 32 bytes; value i is
+/// `values[offsets[i]..offsets[i + 1]]`, so `offsets` has n + 1 elements; `subtree_indexes`
+/// (nullable: all 0) has n.
 ///
-/// `states` has n bytes, 0 before the first call: afterwards 1 inserted, 2 there already, 0 not decided (after WOULD_BLOCK or
-/// an error). Items that are not 0 on entry are skipped, so the same call can be repeated until it is done. `*done`
-/// (nullable) is the number of items that are not 0.
+/// `states` has n bytes, 0 before the first call: afterwards 1 inserted, 2 there already, 0 not
+/// decided (after WOULD_BLOCK or an error). Items that are not 0 on entry are skipped, so the same
+/// call can be repeated until it is done. `*done` (nullable) is the number of items that are not 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_txmap_set_if_not_exists_batch(
     map: *const blocktier_txmap_t,
@@ -101,7 +103,8 @@ pub unsafe extern "C" fn blocktier_txmap_set_if_not_exists_batch(
     }
 }
 
-/// Sets each key's value: state 1 new, 2 replaced. Otherwise like blocktier_txmap_set_if_not_exists_batch.
+/// Sets each key's value: state 1 new, 2 replaced. Otherwise like
+/// blocktier_txmap_set_if_not_exists_batch.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_txmap_set_batch(
     map: *const blocktier_txmap_t,
@@ -126,7 +129,8 @@ pub unsafe extern "C" fn blocktier_txmap_set_batch(
     }
 }
 
-/// Removes each key: state 1 removed, 2 absent. Otherwise like blocktier_txmap_set_if_not_exists_batch.
+/// Removes each key: state 1 removed, 2 absent. Otherwise like
+/// blocktier_txmap_set_if_not_exists_batch.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_txmap_delete_batch(
     map: *const blocktier_txmap_t,
@@ -148,8 +152,8 @@ pub unsafe extern "C" fn blocktier_txmap_delete_batch(
     }
 }
 
-/// Sets one subtree index on many keys: state 1 done, 2 absent. Key i is the 32 bytes at `keys + i × key_stride`;
-/// `key_stride` is 32 for hashes, 48 for subtree nodes.
+/// Sets one subtree index on many keys: state 1 done, 2 absent. Key i is the 32 bytes at `keys + i
+/// × key_stride`; `key_stride` is 32 for hashes, 48 for subtree nodes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_txmap_update_subtree_index_batch(
     map: *const blocktier_txmap_t,
@@ -197,11 +201,13 @@ pub unsafe extern "C" fn blocktier_txmap_update_subtree_index_batch(
     }
 }
 
-/// Gets many values. Found ones are put into the arena in any order, each at `results[i].value_offset`; `results` has n
-/// elements. `found` is 1 found, 0 absent, 2 would block (BLOCKTIER_NONBLOCKING), 3 found but the arena was full: then
-/// `value_length` is set. `*needed` is the number of bytes that the 3s need.
+/// Gets many values. Found ones are put into the arena in any order, each at
+/// `results[i].value_offset`; `results` has n elements. `found` is 1 found, 0 absent, 2 would block
+/// (BLOCKTIER_NONBLOCKING), 3 found but the arena was full: then `value_length` is set. `*needed`
+/// is the number of bytes that the 3s need.
 ///
-/// Returns WOULD_BLOCK if there is any 2, else BUFFER_TOO_SMALL if there is any 3, else OK. Ask again for those alone.
+/// Returns WOULD_BLOCK if there is any 2, else BUFFER_TOO_SMALL if there is any 3, else OK. Ask
+/// again for those alone.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_txmap_get_batch(
     map: *const blocktier_txmap_t,
@@ -258,7 +264,8 @@ pub unsafe extern "C" fn blocktier_txmap_get_batch(
     }
 }
 
-/// Whether each of n keys is there: `found[i]` is 1 or 0, or 2 if it would block (then the call returns WOULD_BLOCK).
+/// Whether each of n keys is there: `found[i]` is 1 or 0, or 2 if it would block (then the call
+/// returns WOULD_BLOCK).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_txmap_exists_batch(
     map: *const blocktier_txmap_t,

@@ -60,10 +60,15 @@ impl KeyedHasher {
         Ok(Self::from_secret(secret))
     }
 
-    /// A hasher with a given secret: for tests, and to go on with a stored one.
+    /// A hasher with a given secret: for tests, and to go on with a stored one. Any words will do:
+    /// small or equal ones are spread first, though only secret ones keep the hash unpredictable.
     #[must_use]
     pub fn from_secret(secret: [u64; 8]) -> Self {
-        let [k0, k1, k2, k3, f0, f1, f2, f3] = secret;
+        let mut salt = 0u64;
+        let [k0, k1, k2, k3, f0, f1, f2, f3] = secret.map(|word| {
+            salt = salt.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            spread(word.wrapping_add(salt))
+        });
         // The tail's words come from all eight, through odd constants (digits of pi).
         let offset = fold(k0 ^ f3 ^ 0x2437_6a88_85a3_08d3, k1 ^ f2 ^ 0x1319_8a2e_0370_7345);
         let factor = fold(k2 ^ f1 ^ 0x2440_9382_2299_f31d, k3 ^ f0 ^ 0x082e_fa98_ec4e_6c89);
@@ -91,7 +96,8 @@ impl KeyedHasher {
         self.finish(x ^ low, y ^ high)
     }
 
-    /// Four words, 256 bits, into 128: two full products, crossed so that neither half stands alone.
+    /// Four words, 256 bits, into 128: two full products, crossed so that neither half stands
+    /// alone.
     #[inline(always)]
     fn absorb(&self, words: &[[u8; 8]]) -> (u64, u64) {
         let word = |i: usize| u64::from_le_bytes(words[i]) ^ self.key[i];
@@ -105,6 +111,13 @@ impl KeyedHasher {
         let [f0, f1, f2, f3] = self.finish;
         KeyHash { hi: fold(x ^ f0, y ^ f1), lo: fold(x ^ f2, y ^ f3) }
     }
+}
+
+/// A permutation of the words that looks random (the finalizer of splitmix).
+fn spread(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 /// The product of `a` and `b`: low and high word.
@@ -127,24 +140,13 @@ mod tests {
     use std::collections::HashSet;
 
     fn hasher() -> KeyedHasher {
-        KeyedHasher::from_secret([
-            0x9e37_79b9_7f4a_7c15,
-            0xbf58_476d_1ce4_e5b9,
-            0x94d0_49bb_1331_11eb,
-            0x2545_f491_4f6c_dd1d,
-            0xd6e8_feb8_6659_fd93,
-            0xa076_1d64_78bd_642f,
-            0xe703_7ed1_a0b4_28db,
-            0x8ebc_6af0_9c88_c6e3,
-        ])
+        // Poor on purpose.
+        KeyedHasher::from_secret([3, 1, 4, 1, 5, 9, 2, 6])
     }
 
     fn next(state: &mut u64) -> u64 {
         *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = *state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        spread(*state)
     }
 
     fn bits(hash: KeyHash) -> u128 {
@@ -198,10 +200,10 @@ mod tests {
 
     /// Computed from the definition by other means (arbitrary-precision integers).
     const GOLDEN: [u64; 4] = [
-        0x1acf_5ee6_c664_2b7d,
-        0x2949_93c0_dfe8_5d7b,
-        0x8bc8_b16b_518e_583c,
-        0x609c_cce2_27a6_f9a3,
+        0x001f_e351_f78d_ce21,
+        0x4ed7_a728_662a_4849,
+        0x96df_295f_21f1_33b6,
+        0x6777_05a3_ce2a_714f,
     ];
 
     /// Keys as an attacker or a counter would make them fill 4096 x 16 cells evenly.

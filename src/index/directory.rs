@@ -107,10 +107,12 @@ impl Directory {
     }
 
     /// The page of a key with its arrays. A reader's view may mix two states.
+    #[inline(always)]
     pub fn leaf(&self, arena: &Arena, shard: usize, home: Home) -> Leaf {
         self.leaf_at(arena, self.root(shard, home), home.tag as usize)
     }
 
+    #[inline(always)]
     fn leaf_at(&self, arena: &Arena, root: usize, tag: usize) -> Leaf {
         let word = Self::load(&self.words[root]);
         let depth = word.depth();

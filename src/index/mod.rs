@@ -1,21 +1,21 @@
 //! The index: 4096 shards of cuckoo filters whose slots carry the record's location.
 //!
 //! It knows no keys and does no I/O. A key comes as a 128-bit keyed hash, of which a slot keeps 24
-//! bits (the tag); an absent tag is an exact "no", a matching one a "maybe" that the caller confirms
-//! against the record. Nothing that was inserted is ever dropped.
+//! bits (the tag); an absent tag is an exact "no", a matching one a "maybe" that the caller
+//! confirms against the record. Nothing that was inserted is ever dropped.
 //!
 //! # Model
 //!
-//! The hash picks a shard; the [`directory`] leads to a page of up to 256 [`bucket`]s; the key lives
-//! in one of two buckets of that page, chosen as [`home`] says, or in the shard's [`stash`]. Pages
-//! grow and split as [`grow`] says, of the sizes in [`sizing`]. All memory comes from the
+//! The hash picks a shard; the [`directory`] leads to a page of up to 256 [`bucket`]s; the key
+//! lives in one of two buckets of that page, chosen as [`home`] says, or in the shard's [`stash`].
+//! Pages grow and split as [`grow`] says, of the sizes in [`sizing`]. All memory comes from the
 //! [`arena`] and goes with the index.
 //!
 //! # Threads
 //!
-//! All calls may come from any thread. Readers take no lock: they note the shard's version, read, and
-//! start again when it moved ([`shard`]). Writers hold the shard's lock, never over I/O. Words are
-//! atomics throughout.
+//! All calls may come from any thread. Readers take no lock: they note the shard's version, read,
+//! and start again when it moved ([`shard`]). Writers hold the shard's lock, never over I/O. Words
+//! are atomics throughout.
 //!
 //! # Invariants
 //!
@@ -49,6 +49,7 @@ mod slot;
 mod stash;
 mod stats;
 
+use std::hint::select_unpredictable;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -153,6 +154,7 @@ impl Index {
     }
 
     /// The second stage, when the first has arrived: the alternate bucket, if a probe will read it.
+    /// [`prefetch_room`](Self::prefetch_room) is the one for insertions.
     #[inline]
     pub fn prefetch_alternate(&self, h: KeyHash) {
         let home = self.home(h);
@@ -160,10 +162,27 @@ impl Index {
         if !page.is_none() {
             let buckets = page.buckets(&self.arena);
             let primary = home.primary(buckets.len());
-            if buckets[primary].is_overflowed() {
-                let alternate = home::other_bucket(home.tag, primary, buckets.len());
-                bucket::prefetch(&buckets[alternate]);
-            }
+            let alternate = home::other_bucket(home.tag, primary, buckets.len());
+            // Without a branch, which would be mispredicted as often as taken.
+            let overflowed = buckets[primary].is_overflowed();
+            bucket::prefetch(&buckets[select_unpredictable(overflowed, alternate, primary)]);
+        }
+    }
+
+    /// The second stage for an insertion: the alternate bucket, if a probe will read it or the
+    /// primary looks full.
+    #[inline]
+    pub fn prefetch_room(&self, h: KeyHash) {
+        let home = self.home(h);
+        let page = self.directory.page(&self.arena, shard_of(h), home);
+        if !page.is_none() {
+            let buckets = page.buckets(&self.arena);
+            let primary = home.primary(buckets.len());
+            let alternate = home::other_bucket(home.tag, primary, buckets.len());
+            // Buckets fill from slot 0, so the last one tells (after a removal, most of the time).
+            let full = buckets[primary].is_overflowed()
+                | !slot::is_empty(buckets[primary].load(bucket::SLOTS - 1));
+            bucket::prefetch(&buckets[select_unpredictable(full, alternate, primary)]);
         }
     }
 
@@ -205,7 +224,8 @@ impl Index {
         let mut guard = self.lock(h);
         if !guard.is_at(known.version()) {
             let current = guard.candidates(h);
-            if !current.same_locations(known) {
+            // Refuted locations must not have changed at all: one can come back for another record.
+            if !known.is_empty() || !current.is_empty() {
                 return Ok(Insert::Changed(current));
             }
         }

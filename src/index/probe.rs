@@ -1,7 +1,9 @@
 //! Reading without a lock.
 
+use std::hint::select_unpredictable;
+
 use super::Index;
-use super::bucket::{Kernel, Operation};
+use super::bucket::{Kernel, Operation, SLOTS, Scalar};
 use super::candidates::Candidates;
 use super::directory::Leaf;
 use super::home::{Home, other_bucket, shard_of};
@@ -25,10 +27,22 @@ impl Operation for Probe<'_> {
     fn run<K: Kernel>(self, k: K) -> Candidates {
         let shard = shard_of(self.h);
         let header = &self.index.headers[shard];
-        let home = self.index.home(self.h);
+        let mut found = Candidates::at(header.version_before_read());
+        self.index.collect(k, shard, self.index.home(self.h), &mut found);
+        if header.is_still(found.version()) { found } else { self.again() }
+    }
+}
+
+impl Probe<'_> {
+    /// A writer came between: the same until none does, off the straight way.
+    #[cold]
+    #[inline(never)]
+    fn again(self) -> Candidates {
+        let shard = shard_of(self.h);
+        let header = &self.index.headers[shard];
         loop {
             let mut found = Candidates::at(header.version_before_read());
-            self.index.collect(k, shard, home, &mut found);
+            self.index.collect(Scalar, shard, self.index.home(self.h), &mut found);
             if header.is_still(found.version()) {
                 return found;
             }
@@ -74,22 +88,23 @@ impl Index {
         if !page.is_none() {
             let buckets = page.buckets(&self.arena);
             let primary = home.primary(buckets.len());
-            let bucket = &buckets[primary];
-            let scan = k.scan(bucket, home.primary_word());
-            let mut push = |bucket: &super::bucket::Bucket, mut matches: u32| {
-                while matches != 0 {
-                    let word = bucket.load(matches.trailing_zeros() as usize);
-                    matches &= matches - 1;
-                    // Empty only if a writer emptied it just now: the version will tell.
-                    if let Some(location) = slot::location(word) {
-                        found.push(location);
-                    }
+            let first = &buckets[primary];
+            let scan = k.scan(first, home.primary_word());
+            // Whether the bucket overflowed is a coin that no processor predicts, so both cases run
+            // the same instructions: without overflow the second look is at the first line again.
+            let other = other_bucket(home.tag, primary, buckets.len());
+            let second = &buckets[select_unpredictable(scan.overflowed, other, primary)];
+            let other_matches = k.scan(second, home.secondary_word()).matches;
+            let mut matches =
+                scan.matches | select_unpredictable(scan.overflowed, other_matches << SLOTS, 0);
+            while matches != 0 {
+                let i = matches.trailing_zeros() as usize;
+                matches &= matches - 1;
+                let bucket = if i < SLOTS { first } else { second };
+                // Empty only if a writer emptied it just now: the version will tell.
+                if let Some(location) = slot::location(bucket.load(i % SLOTS)) {
+                    found.push(location);
                 }
-            };
-            push(bucket, scan.matches);
-            if scan.overflowed {
-                let bucket = &buckets[other_bucket(home.tag, primary, buckets.len())];
-                push(bucket, k.scan(bucket, home.secondary_word()).matches);
             }
         }
         if self.headers[shard].stash_entries() != 0 {

@@ -1,8 +1,7 @@
 //! How large pages are.
 //!
 //! With a hint, a shard has as many pages of at most 256 buckets as the hint needs at a load of
-//! 0.85, rounded down: a few shards and pages above the mean are what the room up to about 0.97 is
-//! for. Without one (or with a small one) a shard has one growing page: a starter of 8 buckets,
+//! 0.85; shards and pages above the mean use the room up to about 0.97, and the few beyond it split. Without one (or with a small one) a shard has one growing page: a starter of 8 buckets,
 //! then a quarter, half, and all of a frame. The frame's size is staggered log-uniformly over the
 //! shards, from 128 up to 256 buckets, so that at every number of entries the shards are spread
 //! evenly between "just grown" and "full", and neither memory nor work comes in waves.
@@ -25,8 +24,9 @@ pub(super) struct Presized {
 /// The pages per shard for a hint; none when the index shall grow.
 pub(super) fn presized(expected_entries: u64) -> Option<Presized> {
     let slots_at_load = u128::from(expected_entries) * 20 / 17;
-    // At most 2^64 * 20/17 / 2^15.
-    let buckets = (slots_at_load / (SHARDS * SLOTS) as u128) as u64;
+    let per_bucket = (SHARDS * SLOTS) as u128;
+    // Rounded to the nearest; at most 2^64 * 20/17 / 2^15.
+    let buckets = ((slots_at_load + per_bucket / 2) / per_bucket) as u64;
     if buckets < PRESIZED_BUCKETS_MIN {
         return None;
     }
@@ -57,7 +57,7 @@ mod tests {
             assert!(buckets <= PAGE_BUCKETS_MAX);
             let slots = base_pages * (SHARDS * buckets * SLOTS) as u64;
             let load = expected as f64 / slots as f64;
-            assert!((0.85..0.885).contains(&load), "{expected}: {load}");
+            assert!((0.835..0.865).contains(&load), "{expected}: {load}");
         }
         assert_eq!(presized(0), None);
         assert_eq!(presized(800_000), None);

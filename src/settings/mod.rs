@@ -132,6 +132,10 @@ pub struct TxMapSettings {
     pub flush_age_ms: u64,
     /// Longest wait of a write for space, in milliseconds.
     pub write_timeout_ms: u64,
+    /// Name of the map's subdirectory; `None` gives it one of its own.
+    pub name: Option<String>,
+    /// Fault the tail in at opening.
+    pub prefault: bool,
 }
 
 impl Default for TxMapSettings {
@@ -170,6 +174,8 @@ impl TxMapSettings {
             flush_bytes: values.number(&table::TX_MAP_FLUSH_BYTES),
             flush_age_ms: values.number(&table::TX_MAP_FLUSH_AGE),
             write_timeout_ms: values.number(&table::TX_MAP_WRITE_TIMEOUT),
+            name: Some(values.text(&table::TX_MAP_NAME).to_owned()).filter(|name| !name.is_empty()),
+            prefault: values.word(&table::TX_MAP_PREFAULT) == "on",
         }
     }
 
@@ -207,6 +213,7 @@ impl TxMapSettings {
         for (spec, number) in numbers {
             text::check_number(spec, number)?;
         }
+        text::check_name(table::TX_MAP_NAME.key, self.name.as_deref().unwrap_or_default())?;
         let names: Vec<_> = self.dirs.iter().map(|dir| dir.to_string_lossy()).collect();
         text::check_directories(table::TX_MAP_DIRS.key, names.iter().map(AsRef::as_ref))?;
         let block = self.block_len();

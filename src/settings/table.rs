@@ -51,6 +51,8 @@ pub enum Kind {
     Directory,
     /// Directories separated by `|`, or nothing.
     Directories,
+    /// A file name of letters, digits, `.`, `-` and `_`, or nothing.
+    Name,
 }
 
 /// A parsed value.
@@ -247,6 +249,24 @@ pub static TX_MAP_WRITE_TIMEOUT: SettingSpec = SettingSpec {
     doc: "Longest that a write waits for space in the tail before it fails with a timeout.",
 };
 
+/// The fixed name of a map.
+pub static TX_MAP_NAME: SettingSpec = SettingSpec {
+    key: "txMapName",
+    scope: Scope::TxMap,
+    kind: Kind::Name,
+    default: NO_TEXT,
+    doc: "Name of the map's subdirectories; a second map of this name is refused. Empty: its own.",
+};
+
+/// Faulting the tail in.
+pub static TX_MAP_PREFAULT: SettingSpec = SettingSpec {
+    key: "txMapPrefault",
+    scope: Scope::TxMap,
+    kind: Kind::Word(&["off", "on"]),
+    default: Value::Word("off"),
+    doc: "Fault the tail in at opening, so that no write pays for the first touch of its memory.",
+};
+
 /// Every setting, in the order of the documentation.
 pub static SETTINGS: &[&SettingSpec] = &[
     &MEMORY_BUDGET,
@@ -265,4 +285,6 @@ pub static SETTINGS: &[&SettingSpec] = &[
     &TX_MAP_FLUSH_BYTES,
     &TX_MAP_FLUSH_AGE,
     &TX_MAP_WRITE_TIMEOUT,
+    &TX_MAP_NAME,
+    &TX_MAP_PREFAULT,
 ];

@@ -98,6 +98,10 @@ fn parse_value(spec: &'static SettingSpec, text: &str) -> Result<Value> {
             });
         }
         Kind::Directory => return Ok(Value::Text(Cow::Owned(text.to_owned()))),
+        Kind::Name => {
+            check_name(spec.key, text)?;
+            return Ok(Value::Text(Cow::Owned(text.to_owned())));
+        }
         Kind::Directories => {
             check_directories(spec.key, split_directories(text))?;
             return Ok(Value::Text(Cow::Owned(text.to_owned())));
@@ -107,13 +111,23 @@ fn parse_value(spec: &'static SettingSpec, text: &str) -> Result<Value> {
     Ok(Value::Number(number))
 }
 
+/// Checks a name that becomes part of a path.
+pub(super) fn check_name(key: &'static str, text: &str) -> Result<()> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if text.len() <= 64 && text.chars().all(plain) {
+        return Ok(());
+    }
+    let rule = "may have up to 64 letters, digits, dots, hyphens and underscores";
+    Err(error(key, format!("{text:?} {rule}")))
+}
+
 /// Checks a number against the range of its setting.
 pub(super) fn check_number(spec: &SettingSpec, number: u64) -> Result<()> {
     let (min, max, zero) = match spec.kind {
         Kind::Bytes { min, max, zero, .. }
         | Kind::Count { min, max, zero }
         | Kind::Millis { min, max, zero } => (min, max, zero),
-        Kind::Word(_) | Kind::Directory | Kind::Directories => return Ok(()),
+        Kind::Word(_) | Kind::Directory | Kind::Directories | Kind::Name => return Ok(()),
     };
     if number == 0 && zero.is_some() {
         return Ok(());
@@ -204,6 +218,7 @@ pub(super) fn describe_range(spec: &SettingSpec) -> String {
         | Kind::Millis { min, max, zero } => (min, max, zero),
         Kind::Word(words) => return words.join(", "),
         Kind::Directory => return "a directory".to_owned(),
+        Kind::Name => return "a file name of letters, digits, `.`, `-`, `_`".to_owned(),
         Kind::Directories => return "directories, separated by `|`".to_owned(),
     };
     let mut range = format!("{} to {}", format_number(spec, min), format_number(spec, max));

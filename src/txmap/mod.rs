@@ -1,7 +1,8 @@
 //! DiskTxMap: transaction id -> inpoints, with a subtree index per entry.
 //!
-//! A thin front of [`DiskMap`]: keys are txids, values are serialized inpoints (any codec; [`inpoints`] is ours). The
-//! subtree index of an entry is kept in RAM beside its index slot: 0 is unassigned, i + 1 the i-th chained subtree.
+//! A thin front of [`DiskMap`]: keys are txids, values are serialized inpoints (any codec;
+//! [`inpoints`] is ours). The subtree index of an entry is kept in RAM beside its index slot: 0 is
+//! unassigned, i + 1 the i-th chained subtree.
 
 use std::ops::Deref;
 

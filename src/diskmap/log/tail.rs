@@ -1,12 +1,13 @@
 //! The tail: a ring of block buffers in RAM, shared by the lanes of a map.
 //!
-//! A buffer is free, open (a lane appends to it), waiting for its writer, or written. Written buffers keep serving reads
-//! until they are needed: they queue up behind the free ones, so the block that was written first is given up first.
+//! A buffer is free, open (a lane appends to it), waiting for its writer, or written. Written
+//! buffers keep serving reads until they are needed: they queue up behind the free ones, so the
+//! block that was written first is given up first.
 //!
-//! Threads: buffers are arrays of atomics. Bytes of a record are stored relaxed by the thread that reserved them, before
-//! the record is published, and do not change afterwards. A reader copies relaxed and then checks that the buffer still
-//! holds the block it looked for (a sequence lock whose word is the block's id), so a reader never waits, and a
-//! buffer never waits for readers.
+//! Threads: buffers are arrays of atomics. Bytes of a record are stored relaxed by the thread that
+//! reserved them, before the record is published, and do not change afterwards. A reader copies
+//! relaxed and then checks that the buffer still holds the block it looked for (a sequence lock
+//! whose word is the block's id), so a reader never waits, and a buffer never waits for readers.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,7 +24,8 @@ use crate::storage::mapping::{HugePages, Mapping};
 /// Bits of a block reference that hold the buffer's number; the rest is the block's id.
 const BUFFER_BITS: u32 = 20;
 
-/// Which block is (or was) in which buffer: what a segment remembers of each of its blocks. 0 is none.
+/// Which block is (or was) in which buffer: what a segment remembers of each of its blocks. 0 is
+/// none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BlockRef(u64);
 
@@ -56,7 +58,8 @@ pub(crate) struct BufferState {
     pub(crate) segment_seed: AtomicU32,
     /// Committed units (low half) and, once the block is closed, the units to commit (high half).
     pub(crate) progress: AtomicU64,
-    /// Bytes from the block's start that were handed to the writer. Changed under the lane's roll lock only.
+    /// Bytes from the block's start that were handed to the writer. Changed under the lane's roll
+    /// lock only.
     pub(crate) submitted_bytes: AtomicU32,
 }
 
@@ -112,6 +115,16 @@ impl Tail {
             waits: AtomicU64::new(0),
             reserve,
         })
+    }
+
+    /// Faults all of the ring in, as far as the kernel helps; without that the first use of each
+    /// page pays.
+    pub(crate) fn prefault(&self) {
+        if !self.memory.populate(0..self.memory.len()) {
+            tracing::debug!(
+                "the kernel does not populate memory ahead; the tail faults in as it is used"
+            );
+        }
     }
 
     pub(crate) const fn block_bytes(&self) -> usize {
@@ -208,7 +221,8 @@ impl Tail {
         state.id.load(Ordering::Relaxed) == block.id()
     }
 
-    /// Appends whole words of a block to `out` as bytes; false if the block has left its buffer meanwhile.
+    /// Appends whole words of a block to `out` as bytes; false if the block has left its buffer
+    /// meanwhile.
     pub(crate) fn append_bytes(
         &self,
         block: BlockRef,
@@ -238,9 +252,9 @@ impl Tail {
         let words = self.words(buffer);
         debug_assert!(range.end <= self.block_bytes && range.start <= range.end);
         let bytes = std::ptr::slice_from_raw_parts(words.as_ptr().cast::<u8>(), self.block_bytes);
-        // SAFETY: the words are `block_bytes` initialized bytes that live as long as `self`. Nobody stores into the
-        // committed part of a block until its buffer is given back, which is the caller's to do after the write.
-        // Concurrent readers only load.
+        // SAFETY: the words are `block_bytes` initialized bytes that live as long as `self`. Nobody
+        // stores into the committed part of a block until its buffer is given back, which is the
+        // caller's to do after the write. Concurrent readers only load.
         let bytes = unsafe { &*bytes };
         &bytes[range]
     }

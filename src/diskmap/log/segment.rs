@@ -1,7 +1,7 @@
 //! Segments: the preallocated files of a lane, and the table that finds them by location.
 //!
-//! A location is a byte offset / 16 in the address space of its lane: segment slot, then offset. A slot is reused when its
-//! segment is gone; the incarnation of a segment never is.
+//! A location is a byte offset / 16 in the address space of its lane: segment slot, then offset. A
+//! slot is reused when its segment is gone; the incarnation of a segment never is.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -138,7 +138,8 @@ impl Drop for Segment {
     fn drop(&mut self) {
         if self.file.take().is_some() {
             let (storage, path) = (Arc::clone(&self.storage), std::mem::take(&mut self.path));
-            // Unlinking a large file takes milliseconds; whoever drops the last reference need not wait for it.
+            // Unlinking a large file takes milliseconds; whoever drops the last reference need not
+            // wait for it.
             self.disk.submit(Box::new(move || {
                 if let Err(error) = storage.remove_file(&path) {
                     tracing::debug!(%error, "segment was gone already");
@@ -311,9 +312,9 @@ impl SlotEntry {
 
     /// True once nothing in the segment is live and nothing can become so.
     ///
-    /// The order of the loads matters: after `sealed` no block is opened, after the last block is finished every
-    /// reservation has been counted as live, and from then on the live units only fall. To act on it, ask again under
-    /// the lock that guards the reuse of slots.
+    /// The order of the loads matters: after `sealed` no block is opened, after the last block is
+    /// finished every reservation has been counted as live, and from then on the live units only
+    /// fall. To act on it, ask again under the lock that guards the reuse of slots.
     pub(crate) fn is_spent(&self) -> bool {
         self.sealed.load(Ordering::Acquire)
             && self.unfinished_blocks.load(Ordering::Acquire) == 0

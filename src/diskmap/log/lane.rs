@@ -1,10 +1,12 @@
 //! A lane: one append-only log of a map on one directory.
 //!
-//! Appending is: `reserve` room in the open block, store the records, publish each in the index, `commit`. Reserving is one
-//! compare-and-swap on `state`. Whoever finds no room takes the roll lock, closes the block and opens the next one.
+//! Appending is: `reserve` room in the open block, store the records, publish each in the index,
+//! `commit`. Reserving is one compare-and-swap on `state`. Whoever finds no room takes the roll
+//! lock, closes the block and opens the next one.
 //!
-//! Lock order: roll, then the tail's free list or the queue of waiting blocks. Shard locks of the index are never held
-//! here. Nobody waits for room with an uncommitted reservation in hand (docs/design.md, L2).
+//! Lock order: roll, then the tail's free list or the queue of waiting blocks. Shard locks of the
+//! index are never held here. Nobody waits for room with an uncommitted reservation in hand
+//! (docs/design.md, L2).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -17,28 +19,30 @@ use super::segment::{Place, SEGMENT_HEADER_BYTES, Segment, SegmentFactory, SlotT
 use super::tail::BlockRef;
 use super::writeback::{BlockWrite, Shared, Waiting, align_units};
 use crate::index::Location;
+use crate::runtime::Disk;
 use crate::{Error, Result};
 
 /// What direct I/O needs at most; the real alignment of a file is known only once it exists.
-const ALIGNMENT: usize = 4096;
-const CLOSED: u64 = 1 << 32;
+pub(super) const ALIGNMENT: usize = 4096;
+pub(super) const CLOSED: u64 = 1 << 32;
 /// The stated limit of a value; a transaction with a million inputs takes 44 MB at most.
 pub(crate) const VALUE_BYTES_LIMIT: usize = 128 << 20;
 const _: () = assert!(VALUE_BYTES_LIMIT <= record::VALUE_BYTES_MAX);
 
-const fn open_state(buffer: u32, units: u32) -> u64 {
+pub(super) const fn open_state(buffer: u32, units: u32) -> u64 {
     (buffer as u64) << 33 | units as u64
 }
 
-const fn state_units(state: u64) -> u32 {
+pub(super) const fn state_units(state: u64) -> u32 {
     state as u32
 }
 
-const fn state_buffer(state: u64) -> u32 {
+pub(super) const fn state_buffer(state: u64) -> u32 {
     (state >> 33) as u32
 }
 
-/// Room for records, uncommitted. Dropping it without `commit` would hold its block back for ever, so it commits on drop.
+/// Room for records, uncommitted. Dropping it without `commit` would hold its block back for ever,
+/// so it commits on drop.
 #[derive(Debug)]
 pub(crate) struct Reservation<'a> {
     lane: &'a Lane,
@@ -56,7 +60,8 @@ pub(crate) struct Reservation<'a> {
 }
 
 impl Reservation<'_> {
-    /// Stores a record at `unit` (counted from the start of the reservation) and returns its location.
+    /// Stores a record at `unit` (counted from the start of the reservation) and returns its
+    /// location.
     pub(crate) fn store(
         &self,
         unit: u32,
@@ -87,48 +92,36 @@ impl Drop for Reservation<'_> {
     }
 }
 
-/// Waits for another thread that is about to get there.
-fn spin_until(condition: impl Fn() -> bool) {
-    let mut spins = 0u32;
-    while !condition() {
-        spins = spins.saturating_add(1);
-        if spins < 1000 {
-            std::hint::spin_loop();
-        } else {
-            std::thread::yield_now();
-        }
-    }
-}
-
-fn location(units: u64) -> Result<Location> {
+pub(super) fn location(units: u64) -> Result<Location> {
     Location::new(units).ok_or_else(|| Error::InvalidArgument("location out of range".to_owned()))
 }
 
 #[derive(Debug, Default)]
-struct Roll {
-    segment: Option<Arc<Segment>>,
+pub(super) struct Roll {
+    pub(super) segment: Option<Arc<Segment>>,
     /// The next block to open in it.
-    next_block: usize,
+    pub(super) next_block: usize,
     next_incarnation: u64,
     /// Slots from here on were never used.
     next_slot: u32,
-    /// When the oldest byte that is not with the writer was reserved, as seen by the clock of the ticker.
-    unwritten_since: Option<Instant>,
+    /// When the oldest byte that is not with the writer was reserved, as seen by the clock of the
+    /// ticker.
+    pub(super) unwritten_since: Option<Instant>,
 }
 
 /// See the module's text.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    shared: Arc<Shared>,
-    waiting: Arc<Waiting>,
-    factory: SegmentFactory,
+    pub(super) shared: Arc<Shared>,
+    pub(super) waiting: Arc<Waiting>,
+    pub(super) factory: SegmentFactory,
     /// Buffer, closed flag, units reserved.
-    state: AtomicU64,
-    roll: Mutex<Roll>,
+    pub(super) state: AtomicU64,
+    pub(super) roll: Mutex<Roll>,
     free_slots: Mutex<Vec<u32>>,
     /// Blocks that are closed and wait for their last commit.
-    closing: AtomicU32,
-    table: SlotTable,
+    pub(super) closing: AtomicU32,
+    pub(super) table: SlotTable,
 }
 
 impl Lane {
@@ -154,6 +147,10 @@ impl Lane {
         &self.shared
     }
 
+    pub(crate) const fn disk(&self) -> &Arc<Disk> {
+        &self.factory.disk
+    }
+
     pub(crate) const fn segment_bytes(&self) -> u64 {
         self.factory.segment_bytes
     }
@@ -175,8 +172,8 @@ impl Lane {
         (self.shared.tail.block_units() / 2).min((64 << 10) / UNIT_BYTES as u32)
     }
 
-    /// Reserves room for as many of the records (sizes in units, each at most `short_units_max`) as fit together; at least
-    /// one. With `timeout` none it returns `WouldBlock` instead of waiting.
+    /// Reserves room for as many of the records (sizes in units, each at most `short_units_max`) as
+    /// fit together; at least one. With `timeout` none it returns `WouldBlock` instead of waiting.
     pub(crate) fn reserve(
         &self,
         units: &[u32],
@@ -202,7 +199,7 @@ impl Lane {
     }
 
     /// Waits until a buffer may be free. Nothing may be held or reserved by the caller.
-    fn wait_for_space(
+    pub(super) fn wait_for_space(
         &self,
         timeout: Option<Duration>,
         deadline: &mut Option<Instant>,
@@ -218,7 +215,7 @@ impl Lane {
     }
 
     /// The roll lock; without `wait`, `None` if someone holds it for longer than a moment.
-    fn lock_roll(&self, wait: bool) -> Option<MutexGuard<'_, Roll>> {
+    pub(super) fn lock_roll(&self, wait: bool) -> Option<MutexGuard<'_, Roll>> {
         if wait {
             return Some(self.roll.lock());
         }
@@ -314,7 +311,7 @@ impl Lane {
     }
 
     /// Fills units of a block with one padding record.
-    fn pad(&self, buffer: u32, unit_in_block: u32, units: u32) {
+    pub(super) fn pad(&self, buffer: u32, unit_in_block: u32, units: u32) {
         let tail = &self.shared.tail;
         let state = tail.state(buffer);
         let place = self.table.place_of_units(state.base_units.load(Ordering::Relaxed));
@@ -324,14 +321,15 @@ impl Lane {
         tail.store(buffer, unit_in_block as usize * UNIT_BYTES, &header);
     }
 
-    /// Closes the open block, if there is one: no reservation succeeds any more. Returns its buffer and its units.
-    fn close_block(&self) -> Option<(u32, u32)> {
+    /// Closes the open block, if there is one: no reservation succeeds any more. Returns its buffer
+    /// and its units.
+    pub(super) fn close_block(&self) -> Option<(u32, u32)> {
         let state = self.state.fetch_or(CLOSED, Ordering::AcqRel);
         (state & CLOSED == 0).then(|| (state_buffer(state), state_units(state)))
     }
 
     /// Closes the open block for good and lets its writer have it when all is committed.
-    fn retire_block(&self, roll: &mut Roll) {
+    pub(super) fn retire_block(&self, roll: &mut Roll) {
         let Some((buffer, units)) = self.close_block() else { return };
         let aligned = align_units(units, ALIGNMENT);
         if aligned > units {
@@ -346,23 +344,25 @@ impl Lane {
         }
     }
 
-    /// Opens the next block; false if there is no free buffer (then everything that can be written is on its way).
+    /// Opens the next block; false if there is no free buffer (then everything that can be written
+    /// is on its way).
     fn open_next(&self, roll: &mut Roll) -> bool {
         let Some(buffer) = self.take_buffer() else { return false };
         self.retire_block(roll);
-        if roll.segment.is_none() || roll.next_block == self.table.blocks_per_segment() {
-            if let Err(error) = self.open_segment(roll) {
-                self.shared.tail.give_back(buffer);
-                self.shared.failure.set(error);
-                self.shared.tail.halt();
-                return false;
-            }
+        let full = roll.next_block == self.table.blocks_per_segment();
+        if (roll.segment.is_none() || full)
+            && let Err(error) = self.open_segment(roll)
+        {
+            self.shared.tail.give_back(buffer);
+            self.shared.failure.set(error);
+            self.shared.tail.halt();
+            return false;
         }
         self.open_block(roll, buffer, 0);
         true
     }
 
-    fn take_buffer(&self) -> Option<u32> {
+    pub(super) fn take_buffer(&self) -> Option<u32> {
         let tail = &self.shared.tail;
         tail.try_take().or_else(|| {
             self.waiting.submit_all();
@@ -370,7 +370,7 @@ impl Lane {
         })
     }
 
-    fn open_segment(&self, roll: &mut Roll) -> Result<()> {
+    pub(super) fn open_segment(&self, roll: &mut Roll) -> Result<()> {
         if let Some(old) = roll.segment.take() {
             if let Some(entry) = self.table.entry(old.slot) {
                 entry.seal();
@@ -395,8 +395,9 @@ impl Lane {
         Ok(())
     }
 
-    /// Opens a taken buffer as the segment's next block, its first `units` (beside a segment header) already spoken for.
-    fn open_block(&self, roll: &mut Roll, buffer: u32, units: u32) -> BlockRef {
+    /// Opens a taken buffer as the segment's next block, its first `units` (beside a segment
+    /// header) already spoken for.
+    pub(super) fn open_block(&self, roll: &mut Roll, buffer: u32, units: u32) -> BlockRef {
         let tail = &self.shared.tail;
         let (slot, seed, header) = match roll.segment.as_ref() {
             Some(segment) => {
@@ -420,161 +421,6 @@ impl Lane {
         }
         self.state.store(open_state(buffer, start), Ordering::Release);
         reference
-    }
-
-    /// Sends what the open block holds to the writer and lets it go on behind, at the next aligned offset. When it returns,
-    /// everything that was committed before the call is on its way.
-    ///
-    /// `wait` false: gives up (false) if someone holds the roll lock.
-    pub(crate) fn flush(&self, wait: bool) -> bool {
-        let Some(mut roll) = self.lock_roll(wait) else { return false };
-        if let Some((buffer, units)) = self.close_block() {
-            self.flush_block(&mut roll, buffer, units);
-        }
-        // Blocks that others closed may wait for a commit; commits never wait (L2).
-        spin_until(|| self.closing.load(Ordering::Acquire) == 0);
-        true
-    }
-
-    fn flush_block(&self, roll: &mut Roll, buffer: u32, units: u32) {
-        let tail = &self.shared.tail;
-        let state = tail.state(buffer);
-        let submitted = state.submitted_bytes.load(Ordering::Acquire);
-        if units as usize * UNIT_BYTES <= submitted as usize {
-            self.state.store(open_state(buffer, units), Ordering::Release);
-            return;
-        }
-        spin_until(|| state.progress.load(Ordering::Acquire) as u32 == units);
-        let aligned = align_units(units, ALIGNMENT);
-        if aligned == tail.block_units() {
-            self.state.store(open_state(buffer, units), Ordering::Release);
-            self.retire_block(roll);
-            return;
-        }
-        if aligned > units {
-            self.pad(buffer, units, aligned - units);
-            state.progress.fetch_add(u64::from(aligned - units), Ordering::AcqRel);
-        }
-        let end = aligned as usize * UNIT_BYTES;
-        let place = self.table.place_of_units(state.base_units.load(Ordering::Relaxed));
-        if let Some(segment) = roll.segment.clone() {
-            self.waiting.push(BlockWrite {
-                segment,
-                buffer,
-                block_offset_bytes: place.offset_bytes(),
-                range: submitted as usize..end,
-                last: false,
-            });
-            state.submitted_bytes.store(end as u32, Ordering::Release);
-        }
-        roll.unwritten_since = None;
-        self.state.store(open_state(buffer, aligned), Ordering::Release);
-    }
-
-    /// Flushes if the open block has held unwritten bytes since before `oldest`; gives up if the roll lock is taken.
-    pub(crate) fn flush_if_older(&self, now: Instant, age: Duration) {
-        let Some(mut roll) = self.roll.try_lock() else { return };
-        let state = self.state.load(Ordering::Acquire);
-        if state & CLOSED != 0 {
-            return;
-        }
-        let submitted =
-            self.shared.tail.state(state_buffer(state)).submitted_bytes.load(Ordering::Acquire);
-        if state_units(state) as usize * UNIT_BYTES <= submitted as usize {
-            roll.unwritten_since = None;
-            return;
-        }
-        let since = *roll.unwritten_since.get_or_insert(now);
-        drop(roll);
-        if now.saturating_duration_since(since) >= age {
-            self.flush(false);
-        }
-    }
-
-    /// Appends a record longer than `short_units_max` through as many blocks as it needs. It is committed when this
-    /// returns; if it is then not published, its units are garbage.
-    pub(crate) fn append_long(
-        &self,
-        key: &[u8],
-        value: &[u8],
-        timeout: Option<Duration>,
-    ) -> Result<Location> {
-        let tail = &self.shared.tail;
-        let units = record::record_units(key.len(), value.len());
-        let block_units = tail.block_units();
-        let blocks =
-            (units + (SEGMENT_HEADER_BYTES / UNIT_BYTES) as u32).div_ceil(block_units) as usize;
-        if timeout.is_none() && tail.free_count() < blocks.min(tail.buffer_count() / 2) {
-            self.waiting.submit_all();
-            self.shared.failure.check()?;
-            return Err(Error::WouldBlock("no free blocks"));
-        }
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(units as usize * UNIT_BYTES).map_err(|_| Error::OutOfMemory {
-            what: "a long value",
-            bytes: u64::from(units) * UNIT_BYTES as u64,
-            available: u64::MAX,
-        })?;
-        let Some(mut roll) = self.lock_roll(timeout.is_some()) else {
-            return Err(Error::WouldBlock("another long value is being appended"));
-        };
-        let mut deadline = None;
-        let timeout = Some(timeout.unwrap_or(Duration::from_secs(30)));
-        let mut buffer = self.wait_for_buffer(timeout, &mut deadline)?;
-        self.retire_block(&mut roll);
-        let rest = self.table.blocks_per_segment() - roll.next_block;
-        if roll.segment.is_none() || rest < blocks {
-            if let Err(error) = self.open_segment(&mut roll) {
-                tail.give_back(buffer);
-                return Err(error);
-            }
-        }
-        let segment = roll.segment.clone().ok_or(Error::Closed("segment"))?;
-        let header_units = if roll.next_block == 0 { SEGMENT_HEADER_BYTES / UNIT_BYTES } else { 0 };
-        let first = self.table.base_units(segment.slot, roll.next_block) + header_units as u64;
-        let unit = self.table.place_of_units(first).unit_in_segment;
-        let seed = record::crc_seed(segment.seed, unit);
-        record::encode(&mut bytes, Kind::Put, key, value, unit, seed);
-        if let Some(entry) = self.table.entry(segment.slot) {
-            entry.add_live(units);
-        }
-        let mut rest = bytes.as_slice();
-        let mut start_unit = header_units;
-        loop {
-            let room = (block_units as usize - start_unit) * UNIT_BYTES;
-            let (piece, after) = rest.split_at(rest.len().min(room));
-            // Reserved and committed at once: the block can be written while the next one waits for a buffer.
-            self.open_block(&mut roll, buffer, (piece.len() / UNIT_BYTES) as u32);
-            tail.store(buffer, start_unit * UNIT_BYTES, piece);
-            rest = after;
-            start_unit = 0;
-            if rest.is_empty() {
-                return location(first);
-            }
-            self.retire_block(&mut roll);
-            match self.wait_for_buffer(timeout, &mut deadline) {
-                Ok(next) => buffer = next,
-                Err(error) => {
-                    // What was written of it is garbage.
-                    self.record_died(first, units);
-                    return Err(error);
-                }
-            }
-        }
-    }
-
-    fn wait_for_buffer(
-        &self,
-        timeout: Option<Duration>,
-        deadline: &mut Option<Instant>,
-    ) -> Result<u32> {
-        loop {
-            self.shared.failure.check()?;
-            if let Some(buffer) = self.take_buffer() {
-                return Ok(buffer);
-            }
-            self.wait_for_space(timeout, deadline)?;
-        }
     }
 
     /// A record of `units` at or behind `units_at` (same segment) is not wanted any more.

@@ -1,10 +1,11 @@
-//! From full blocks in the tail to the files: which blocks wait, which are with a writer, and what failed.
+//! From full blocks in the tail to the files: which blocks wait, which are with a writer, and what
+//! failed.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -99,18 +100,18 @@ impl Shared {
         let disk = Arc::clone(write.segment.disk());
         disk.submit(Box::new(move || {
             let done = JobDone { shared: &shared, ticket };
-            shared.write(write);
+            shared.write(&write);
             drop(done);
         }));
     }
 
     /// Writes a block; on failure its buffer is kept for ever, so that its records stay readable.
-    fn write(&self, write: BlockWrite) {
+    fn write(&self, write: &BlockWrite) {
         if self.failure.is_set() {
             return;
         }
         let wanted = !write.segment.is_dead() && !self.discard.load(Ordering::Acquire);
-        if wanted && let Err(error) = self.write_to_file(&write) {
+        if wanted && let Err(error) = self.write_to_file(write) {
             tracing::error!(%error, "a block could not be written; the map takes no more writes");
             self.failure.set(error);
             self.tail.halt();
@@ -125,7 +126,12 @@ impl Shared {
         let file = write.segment.file_for_write()?;
         let bytes = self.tail.committed_bytes(write.buffer, write.range.clone());
         let offset = write.block_offset_bytes + write.range.start as u64;
-        file.write_all_at(bytes, offset)
+        let outcome = file.write_all_at(bytes, offset);
+        match &outcome {
+            Ok(()) => write.segment.disk().stats().add_write(bytes.len() as u64),
+            Err(_) => write.segment.disk().stats().add_write_error(),
+        }
+        outcome
     }
 
     /// The ticket after every write handed over so far.
@@ -180,11 +186,13 @@ impl Drop for JobDone<'_> {
 pub(crate) struct Waiting {
     shared: Arc<Shared>,
     queue: Mutex<VecDeque<BlockWrite>>,
+    /// When the ticker first saw the queue filled.
+    filled_since: Mutex<Option<Instant>>,
 }
 
 impl Waiting {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, queue: Mutex::default() }
+        Self { shared, queue: Mutex::default(), filled_since: Mutex::default() }
     }
 
     /// Adds a committed range; what exceeds the map's `flush_bytes` goes to the writers.
@@ -204,8 +212,20 @@ impl Waiting {
         self.submit_while(|_| true);
     }
 
+    /// Hands over everything if the queue has not been empty since before `age`.
+    pub(crate) fn submit_if_older(&self, now: Instant, age: Duration) {
+        let mut since = self.filled_since.lock();
+        if self.queue.lock().is_empty() {
+            *since = None;
+        } else if now.saturating_duration_since(*since.get_or_insert(now)) >= age {
+            *since = None;
+            self.submit_all();
+        }
+    }
+
     fn submit_while(&self, condition: impl Fn(&Shared) -> bool) {
-        // The queue's lock is held over the hand-over, so that the writes of a segment start in order.
+        // The queue's lock is held over the hand-over, so that the writes of a segment start in
+        // order.
         let mut queue = self.queue.lock();
         while condition(&self.shared) {
             let Some(write) = queue.pop_front() else { return };

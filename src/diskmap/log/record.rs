@@ -7,10 +7,11 @@
 //!   +------+----------+-----+---------+----------+---------+
 //! ```
 //!
-//! Little-endian. `kind` is the top 4 bits of the second word, `len` (of the value) the other 28. `seq` is relative to
-//! the segment's base sequence number. The CRC-32C covers everything after itself up to the end of the value and starts
-//! from a seed of store, segment incarnation and offset, so that bytes of an earlier use of the same disk space, or a
-//! record at another place, never pass.
+//! Little-endian. `kind` is the top 4 bits of the second word, `len` (of the value) the other 28.
+//! `seq` is relative to the segment's base sequence number. The CRC-32C covers everything after
+//! itself up to the end of the value and starts from a seed of store, segment incarnation and
+//! offset, so that bytes of an earlier use of the same disk space, or a record at another place,
+//! never pass.
 
 /// Locations, reservations and record lengths are counted in units of this many bytes.
 pub(crate) const UNIT_BYTES: usize = 16;
@@ -24,7 +25,8 @@ pub(crate) const VALUE_BYTES_MAX: usize = (1 << 28) - 1;
 pub(crate) enum Kind {
     /// Key and value.
     Put,
-    /// Nothing: room that was reserved and given up, or the rest of a block. `len` counts the bytes after the header.
+    /// Nothing: room that was reserved and given up, or the rest of a block. `len` counts the bytes
+    /// after the header.
     Padding,
 }
 
