@@ -32,6 +32,9 @@
 // Return WOULD_BLOCK instead of waiting for room or reading a file.
 #define BLOCKTIER_NONBLOCKING 1
 
+// With BLOCKTIER_NONBLOCKING: reads of files are allowed after all, waiting for room is not.
+#define BLOCKTIER_MAY_READ 2
+
 // What a call returns. Numbers are explicit and never reused.
 enum blocktier_status_t
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -90,7 +93,8 @@ typedef int32_t blocktier_status_t;
 // All levels of a tree, so that a proof reads one hash per level.
 typedef struct blocktier_merkle_levels_t blocktier_merkle_levels_t;
 
-// Memory of a subtree's nodes. The memory belongs to the handle; the library itself never touches it.
+// Memory of a subtree's nodes. The memory belongs to the handle; the library itself never touches
+// it.
 typedef struct blocktier_node_array_t blocktier_node_array_t;
 
 // Disks and their writer threads, memory budget, events. All calls on it may run concurrently.
@@ -129,7 +133,8 @@ typedef struct blocktier_error_t {
   int32_t status;
   // errno of the operating system, 0 if there is none.
   int32_t os_errno;
-  // For FORMAT the number of the broken rule, else 0.
+  // For FORMAT the number of the broken rule; for WOULD_BLOCK 1 if room in the tail is missing, 2
+  // if a file would have to be read; else 0.
   uint32_t detail;
   // Bytes of text, at most 240. The text is UTF-8 and not NUL-terminated.
   uint32_t text_length;
@@ -244,10 +249,12 @@ const char *blocktier_version(void);
 // Fills in the library's layout. `out` must not be null.
 void blocktier_layout(struct blocktier_layout_t *out);
 
-// Live handles of a kind, for leak tests: 0 runtimes, 1 transaction maps, 2 node arrays, 3 Merkle levels.
+// Live handles of a kind, for leak tests: 0 runtimes, 1 transaction maps, 2 node arrays, 3 Merkle
+// levels.
 uint64_t blocktier_live_handles(uint32_t kind);
 
-// Opens a runtime from settings: UTF-8 text of lines `key = value` (docs/settings.md), not NUL-terminated.
+// Opens a runtime from settings: UTF-8 text of lines `key = value` (docs/settings.md), not
+// NUL-terminated.
 //
 // On success `*out` is a handle that must be given to blocktier_runtime_close.
 blocktier_status_t blocktier_runtime_open(const char *settings,
@@ -264,36 +271,37 @@ blocktier_status_t blocktier_runtime_stats(const struct blocktier_runtime_t *run
                                            struct blocktier_runtime_stats_t *out,
                                            struct blocktier_error_t *error);
 
-// Takes the oldest event (a fallback that was taken, a failure) as UTF-8 text, cut to `capacity` bytes; NOT_FOUND when
-// there is none.
+// Takes the oldest event (a fallback that was taken, a failure) as UTF-8 text, cut to `capacity`
+// bytes; NOT_FOUND when there is none.
 blocktier_status_t blocktier_runtime_next_event(const struct blocktier_runtime_t *runtime,
                                                 char *buffer,
                                                 size_t capacity,
                                                 size_t *length,
                                                 struct blocktier_error_t *error);
 
-// Figures of the directory with this number, from 0 in the order of first use; NOT_FOUND behind the last.
+// Figures of the directory with this number, from 0 in the order of first use; NOT_FOUND behind
+// the last.
 blocktier_status_t blocktier_runtime_disk_stats(const struct blocktier_runtime_t *runtime,
                                                 size_t number,
                                                 struct blocktier_disk_stats_t *out,
                                                 struct blocktier_error_t *error);
 
-// Opens an empty map in fresh, locked subdirectories of setting txMapDirs. Settings are text as for
-// blocktier_runtime_open. On success `*out` is a handle that must be given to blocktier_txmap_close. On failure nothing is
-// left behind.
+// Opens an empty map in fresh, locked subdirectories of setting txMapDirs. Settings are text as
+// for blocktier_runtime_open. On success `*out` is a handle that must be given to
+// blocktier_txmap_close. On failure nothing is left behind.
 blocktier_status_t blocktier_txmap_open(const struct blocktier_runtime_t *runtime,
                                         const char *settings,
                                         size_t settings_length,
                                         struct blocktier_txmap_t **out,
                                         struct blocktier_error_t *error);
 
-// Closes a map and removes its files. The handle is gone whatever is returned: FAILED with the first error if the map had
-// failed. No call may run on it. Null is fine.
-blocktier_status_t blocktier_txmap_close(struct blocktier_txmap_t *map,
-                                         struct blocktier_error_t *error);
+// Closes a map and removes its files. The handle is gone whatever is returned: FAILED with the
+// first error if the map had failed. No call may run on it. Null is fine.
+blocktier_status_t blocktier_txmap_close(struct blocktier_txmap_t *map, struct blocktier_error_t *error);
 
-// Inserts if absent. `result->found` is 1 if the key was there already; then its value is copied to `existing` as far as
-// `existing_capacity` goes, `value_length` being its full length. `existing` may be null with capacity 0.
+// Inserts if absent. `result->found` is 1 if the key was there already; then its value is copied
+// to `existing` as far as `existing_capacity` goes, `value_length` being its full length.
+// `existing` may be null with capacity 0.
 blocktier_status_t blocktier_txmap_set_if_not_exists(const struct blocktier_txmap_t *map,
                                                      const uint8_t *key,
                                                      const uint8_t *value,
@@ -315,8 +323,8 @@ blocktier_status_t blocktier_txmap_set(const struct blocktier_txmap_t *map,
                                        uint8_t *replaced,
                                        struct blocktier_error_t *error);
 
-// Gets a value. NOT_FOUND if the key is absent. BUFFER_TOO_SMALL if the value is longer than `capacity`: then `*result` is
-// filled and the value is not copied.
+// Gets a value. NOT_FOUND if the key is absent. BUFFER_TOO_SMALL if the value is longer than
+// `capacity`: then `*result` is filled and the value is not copied.
 blocktier_status_t blocktier_txmap_get(const struct blocktier_txmap_t *map,
                                        const uint8_t *key,
                                        uint32_t flags,
@@ -352,7 +360,8 @@ blocktier_status_t blocktier_txmap_length(const struct blocktier_txmap_t *map,
                                           uint64_t *out,
                                           struct blocktier_error_t *error);
 
-// Removes everything. Calls that run meanwhile count as before the clear. If it fails the content is unchanged.
+// Removes everything. Calls that run meanwhile count as before the clear. If it fails the content
+// is unchanged.
 blocktier_status_t blocktier_txmap_clear(const struct blocktier_txmap_t *map,
                                          struct blocktier_error_t *error);
 
@@ -362,8 +371,8 @@ blocktier_status_t blocktier_txmap_flush_begin(const struct blocktier_txmap_t *m
                                                uint64_t *ticket,
                                                struct blocktier_error_t *error);
 
-// Waits until the writes before `ticket` are with the operating system (this is not fsync), or returns WOULD_BLOCK with
-// BLOCKTIER_NONBLOCKING. FAILED with the first error if a write failed.
+// Waits until the writes before `ticket` are with the operating system (this is not fsync), or
+// returns WOULD_BLOCK with BLOCKTIER_NONBLOCKING. FAILED with the first error if a write failed.
 blocktier_status_t blocktier_txmap_flush_wait(const struct blocktier_txmap_t *map,
                                               uint64_t ticket,
                                               uint32_t flags,
@@ -378,12 +387,13 @@ blocktier_status_t blocktier_txmap_stats(const struct blocktier_txmap_t *map,
                                          struct blocktier_txmap_stats_t *out,
                                          struct blocktier_error_t *error);
 
-// Inserts each key that is absent. `keys` is n × 32 bytes; value i is `values[offsets[i]..offsets[i + 1]]`, so `offsets`
-// has n + 1 elements; `subtree_indexes` (nullable: all 0) has n.
+// Inserts each key that is absent. `keys` is n × 32 bytes; value i is
+// `values[offsets[i]..offsets[i + 1]]`, so `offsets` has n + 1 elements; `subtree_indexes`
+// (nullable: all 0) has n.
 //
-// `states` has n bytes, 0 before the first call: afterwards 1 inserted, 2 there already, 0 not decided (after WOULD_BLOCK or
-// an error). Items that are not 0 on entry are skipped, so the same call can be repeated until it is done. `*done`
-// (nullable) is the number of items that are not 0.
+// `states` has n bytes, 0 before the first call: afterwards 1 inserted, 2 there already, 0 not
+// decided (after WOULD_BLOCK or an error). Items that are not 0 on entry are skipped, so the same
+// call can be repeated until it is done. `*done` (nullable) is the number of items that are not 0.
 blocktier_status_t blocktier_txmap_set_if_not_exists_batch(const struct blocktier_txmap_t *map,
                                                            const uint8_t *keys,
                                                            size_t n,
@@ -395,7 +405,8 @@ blocktier_status_t blocktier_txmap_set_if_not_exists_batch(const struct blocktie
                                                            size_t *done,
                                                            struct blocktier_error_t *error);
 
-// Sets each key's value: state 1 new, 2 replaced. Otherwise like blocktier_txmap_set_if_not_exists_batch.
+// Sets each key's value: state 1 new, 2 replaced. Otherwise like
+// blocktier_txmap_set_if_not_exists_batch.
 blocktier_status_t blocktier_txmap_set_batch(const struct blocktier_txmap_t *map,
                                              const uint8_t *keys,
                                              size_t n,
@@ -407,7 +418,8 @@ blocktier_status_t blocktier_txmap_set_batch(const struct blocktier_txmap_t *map
                                              size_t *done,
                                              struct blocktier_error_t *error);
 
-// Removes each key: state 1 removed, 2 absent. Otherwise like blocktier_txmap_set_if_not_exists_batch.
+// Removes each key: state 1 removed, 2 absent. Otherwise like
+// blocktier_txmap_set_if_not_exists_batch.
 blocktier_status_t blocktier_txmap_delete_batch(const struct blocktier_txmap_t *map,
                                                 const uint8_t *keys,
                                                 size_t n,
@@ -416,8 +428,8 @@ blocktier_status_t blocktier_txmap_delete_batch(const struct blocktier_txmap_t *
                                                 size_t *done,
                                                 struct blocktier_error_t *error);
 
-// Sets one subtree index on many keys: state 1 done, 2 absent. Key i is the 32 bytes at `keys + i × key_stride`;
-// `key_stride` is 32 for hashes, 48 for subtree nodes.
+// Sets one subtree index on many keys: state 1 done, 2 absent. Key i is the 32 bytes at `keys + i
+// × key_stride`; `key_stride` is 32 for hashes, 48 for subtree nodes.
 blocktier_status_t blocktier_txmap_update_subtree_index_batch(const struct blocktier_txmap_t *map,
                                                               const uint8_t *keys,
                                                               size_t n,
@@ -428,11 +440,13 @@ blocktier_status_t blocktier_txmap_update_subtree_index_batch(const struct block
                                                               size_t *done,
                                                               struct blocktier_error_t *error);
 
-// Gets many values. Found ones are put into the arena in any order, each at `results[i].value_offset`; `results` has n
-// elements. `found` is 1 found, 0 absent, 2 would block (BLOCKTIER_NONBLOCKING), 3 found but the arena was full: then
-// `value_length` is set. `*needed` is the number of bytes that the 3s need.
+// Gets many values. Found ones are put into the arena in any order, each at
+// `results[i].value_offset`; `results` has n elements. `found` is 1 found, 0 absent, 2 would block
+// (BLOCKTIER_NONBLOCKING), 3 found but the arena was full: then `value_length` is set. `*needed`
+// is the number of bytes that the 3s need.
 //
-// Returns WOULD_BLOCK if there is any 2, else BUFFER_TOO_SMALL if there is any 3, else OK. Ask again for those alone.
+// Returns WOULD_BLOCK if there is any 2, else BUFFER_TOO_SMALL if there is any 3, else OK. Ask
+// again for those alone.
 blocktier_status_t blocktier_txmap_get_batch(const struct blocktier_txmap_t *map,
                                              const uint8_t *keys,
                                              size_t n,
@@ -443,7 +457,8 @@ blocktier_status_t blocktier_txmap_get_batch(const struct blocktier_txmap_t *map
                                              size_t *needed,
                                              struct blocktier_error_t *error);
 
-// Whether each of n keys is there: `found[i]` is 1 or 0, or 2 if it would block (then the call returns WOULD_BLOCK).
+// Whether each of n keys is there: `found[i]` is 1 or 0, or 2 if it would block (then the call
+// returns WOULD_BLOCK).
 blocktier_status_t blocktier_txmap_exists_batch(const struct blocktier_txmap_t *map,
                                                 const uint8_t *keys,
                                                 size_t n,
@@ -451,9 +466,10 @@ blocktier_status_t blocktier_txmap_exists_batch(const struct blocktier_txmap_t *
                                                 uint8_t *found,
                                                 struct blocktier_error_t *error);
 
-// Makes an array of `capacity_nodes` × 48 bytes: in an unlinked file in `directory` whose space is reserved before it is
-// mapped, or with length 0 in anonymous memory. `*data` is page-aligned, zeroed, writable, and lives until
-// blocktier_node_array_free. A full disk is DISK_FULL here and never a signal later.
+// Makes an array of `capacity_nodes` × 48 bytes: in an unlinked file in `directory` whose space is
+// reserved before it is mapped, or with length 0 in anonymous memory. `*data` is page-aligned,
+// zeroed, writable, and lives until blocktier_node_array_free. A full disk is DISK_FULL here and
+// never a signal later.
 blocktier_status_t blocktier_node_array_new(const struct blocktier_runtime_t *runtime,
                                             uint64_t capacity_nodes,
                                             const char *directory,
@@ -466,8 +482,9 @@ blocktier_status_t blocktier_node_array_new(const struct blocktier_runtime_t *ru
 blocktier_status_t blocktier_node_array_free(struct blocktier_node_array_t *array,
                                              struct blocktier_error_t *error);
 
-// The root over `n` nodes of 48 bytes, 8-byte aligned. `first_hash` (nullable, 32 bytes) stands in for the first leaf: the
-// coinbase transaction's id for its placeholder. With `padded_height` above 0 the root is lifted to that height.
+// The root over `n` nodes of 48 bytes, 8-byte aligned. `first_hash` (nullable, 32 bytes) stands in
+// for the first leaf: the coinbase transaction's id for its placeholder. With `padded_height`
+// above 0 the root is lifted to that height.
 blocktier_status_t blocktier_subtree_root(const void *nodes,
                                           size_t n,
                                           const uint8_t *first_hash,
@@ -482,8 +499,9 @@ blocktier_status_t blocktier_merkle_root(const uint8_t *hashes,
                                          uint8_t *root,
                                          struct blocktier_error_t *error);
 
-// The Merkle root of a block from the roots of its `n` subtrees (n × 32 bytes). All but the last have 2^height leaves, the
-// last one `last_leaves`; the first root is that with the coinbase transaction's id in place.
+// The Merkle root of a block from the roots of its `n` subtrees (n × 32 bytes). All but the last
+// have 2^height leaves, the last one `last_leaves`; the first root is that with the coinbase
+// transaction's id in place.
 blocktier_status_t blocktier_block_root(const uint8_t *roots,
                                         size_t n,
                                         uint32_t height,
@@ -491,8 +509,8 @@ blocktier_status_t blocktier_block_root(const uint8_t *roots,
                                         uint8_t *root,
                                         struct blocktier_error_t *error);
 
-// Builds and keeps all levels over `n` leaves: hashes (`stride` 32) or nodes (`stride` 48, 8-byte aligned). The levels are
-// in an unlinked file in `directory`, or with length 0 in RAM.
+// Builds and keeps all levels over `n` leaves: hashes (`stride` 32) or nodes (`stride` 48, 8-byte
+// aligned). The levels are in an unlinked file in `directory`, or with length 0 in RAM.
 blocktier_status_t blocktier_merkle_levels_new(const struct blocktier_runtime_t *runtime,
                                                const void *leaves,
                                                size_t n,
@@ -511,8 +529,8 @@ blocktier_status_t blocktier_merkle_levels_root(const struct blocktier_merkle_le
                                                 uint8_t *root,
                                                 struct blocktier_error_t *error);
 
-// The siblings from leaf `index` up to the root, lowest first. `*count` is their number; BUFFER_TOO_SMALL if it is above
-// `capacity_hashes`, then nothing is copied.
+// The siblings from leaf `index` up to the root, lowest first. `*count` is their number;
+// BUFFER_TOO_SMALL if it is above `capacity_hashes`, then nothing is copied.
 blocktier_status_t blocktier_merkle_levels_proof(const struct blocktier_merkle_levels_t *levels,
                                                  uint64_t index,
                                                  uint8_t *siblings,
@@ -534,8 +552,9 @@ blocktier_status_t blocktier_merkle_proof_fold(const uint8_t *leaf,
                                                uint8_t *root,
                                                struct blocktier_error_t *error);
 
-// Checks the sizes of a subtree: `format` 0 plain, 1 with magic, 2 bare hashes. With `verify` other than 0 also root, sums,
-// placeholder, zero hashes, duplicates and conflicting hashes. FORMAT with the kind in `detail` and the place in the text.
+// Checks the sizes of a subtree: `format` 0 plain, 1 with magic, 2 bare hashes. With `verify`
+// other than 0 also root, sums, placeholder, zero hashes, duplicates and conflicting hashes.
+// FORMAT with the kind in `detail` and the place in the text.
 blocktier_status_t blocktier_subtree_inspect(const uint8_t *bytes,
                                              size_t length,
                                              uint32_t format,

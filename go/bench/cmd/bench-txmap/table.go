@@ -116,10 +116,10 @@ func figure(f float64) string {
 		return fmt.Sprintf("%.0f", f)
 	case f >= 10:
 		return fmt.Sprintf("%.1f", f)
-	case f >= 0.01:
+	case f >= 0.1:
 		return fmt.Sprintf("%.2f", f)
 	}
-	return fmt.Sprintf("%.2g", f)
+	return fmt.Sprintf("%.3g", f)
 }
 
 func count(n int) string {
