@@ -1,5 +1,6 @@
 //! A process has one writer thread per directory, however many maps and arrays it opens. In a test
 //! binary of its own, so that no other test's threads are counted.
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
 use blocktier::runtime::Runtime;
 use blocktier::settings::{RuntimeSettings, TxMapSettings};

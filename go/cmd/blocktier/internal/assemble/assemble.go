@@ -1,12 +1,12 @@
 // Package assemble turns a block's transactions into subtrees, with a map from every transaction to
 // its inpoints beside them.
 //
-// Transactions are taken in batches: the batch goes to the map, which refuses what it already has,
-// and what is new is appended to the last subtree. A subtree that is complete gets its root, the map
-// learns in which subtree its transactions are, and its files are staged, with the inpoints read
-// back from the map. When the block has ended, its merkle root is composed from the subtrees' roots
-// and compared with the header's; only then do the files appear. A failure of the map or of a
-// mapping fails assembling.
+// Transactions are taken in batches: the batch goes to the map, which refuses what it already
+// has, and what is new is appended to the last subtree. A subtree that is complete gets its root,
+// the map learns in which subtree its transactions are, and its files are staged, with the
+// inpoints read back from the map. When the block has ended, its merkle root is composed from the
+// subtrees' roots and compared with the header's; only then do the files appear. A failure of the
+// map or of a mapping fails assembling.
 //
 // An [Assembler] is not for concurrent use.
 package assemble
@@ -56,7 +56,7 @@ type Options struct {
 	// SkipDuplicates counts transactions that the map already has instead of refusing the block.
 	SkipDuplicates bool
 	// Out takes the files of each block; nil: none are written.
-	Out *output.Stage
+	Out output.Output
 	// Plain leaves the magic number out of subtree files.
 	Plain bool
 	// Fees of the block's transactions where they do not tell them themselves; nil: 0.

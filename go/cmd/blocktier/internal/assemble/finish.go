@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"math/bits"
 	"time"
 
@@ -119,13 +120,13 @@ func (a *Assembler) assign(i int) error {
 // write stages the files of subtree i.
 func (a *Assembler) write(ctx context.Context, i int) error {
 	name := a.block.result.Subtrees[i].Root.String()
-	err := create(a.options.Out, name+".subtree", func(f *output.File) error {
+	err := create(a.options.Out, name+".subtree", func(f io.Writer) error {
 		return a.block.trees[i].Write(f, !a.options.Plain)
 	})
 	if err != nil {
 		return fmt.Errorf("subtree %d: %w", i, err)
 	}
-	err = create(a.options.Out, name+".subtreeMeta", func(f *output.File) error {
+	err = create(a.options.Out, name+".subtreeMeta", func(f io.Writer) error {
 		return a.writeInpoints(ctx, f, i)
 	})
 	if err != nil {
@@ -145,7 +146,7 @@ func (a *Assembler) commit() error {
 	return a.options.Out.Commit()
 }
 
-func create(out *output.Stage, name string, fill func(*output.File) error) error {
+func create(out output.Output, name string, fill func(io.Writer) error) error {
 	f, err := out.Create(name)
 	if err != nil {
 		return err
@@ -158,7 +159,7 @@ func create(out *output.Stage, name string, fill func(*output.File) error) error
 }
 
 // writeInpoints reads the inpoints of a subtree's transactions back from the map.
-func (a *Assembler) writeInpoints(ctx context.Context, f *output.File, index int) error {
+func (a *Assembler) writeInpoints(ctx context.Context, f io.Writer, index int) error {
 	nodes := a.block.trees[index].Nodes()
 	root := a.block.result.Subtrees[index].Root
 	var count [4]byte
@@ -208,5 +209,8 @@ func (a *Assembler) writeBlock() error {
 	for _, s := range b.result.Subtrees {
 		n.Subtrees = append(n.Subtrees, s.Root)
 	}
-	return a.options.Out.Write(n.Header.Hash.String()+".block", n.Encode())
+	return create(a.options.Out, n.Header.Hash.String()+".block", func(f io.Writer) error {
+		_, err := f.Write(n.Encode())
+		return err
+	})
 }

@@ -54,7 +54,8 @@ HASH.block, all of them or none.`,
 	c.Flags().BoolVar(&f.chain, "chain", false, "the file is a chain file whatever its name")
 	c.Flags().StringVar(&f.fees, "fees", "",
 		"JSON file with the fees in order: an array, or an object with an array \"fee\"")
-	c.Flags().StringSliceVar(&f.data, "data", nil, "data files of a node block's subtrees, in order")
+	c.Flags().StringSliceVar(&f.data, "data", nil,
+		"data files of a node block's subtrees, in order")
 	return c
 }
 
@@ -72,10 +73,12 @@ func (f *assembleFlags) run(c *cobra.Command, path string) (err error) {
 		}
 	}
 	if f.out != "" {
-		if o.Out, err = output.NewStage(f.out); err != nil {
-			return err
+		stage, e := output.NewStage(f.out)
+		if e != nil {
+			return e
 		}
-		defer func() { err = errors.Join(err, o.Out.Close()) }()
+		defer func() { err = errors.Join(err, stage.Close()) }()
+		o.Out = stage
 	}
 	results, err := f.assemble(c.Context(), o, path)
 	if err != nil {
@@ -242,8 +245,8 @@ func report(c *cobra.Command, results []*assemble.Result, e *engine.Engine) erro
 		if len(results) > 16 {
 			continue
 		}
-		fmt.Fprintf(to, "block %v: %d transactions, %d inputs, %d subtrees, merkle root %v as in the "+
-			"header\n", r.Hash, r.Txs, r.Inputs, len(r.Subtrees), r.MerkleRoot)
+		fmt.Fprintf(to, "block %v: %d transactions, %d inputs, %d subtrees, merkle root %v as in "+
+			"the header\n", r.Hash, r.Txs, r.Inputs, len(r.Subtrees), r.MerkleRoot)
 	}
 	fmt.Fprintf(to, "%d blocks, %d transactions in %d subtrees\n", len(results), txs, subtrees)
 	for _, d := range disks {

@@ -34,7 +34,8 @@ type measured struct {
 	Subtrees   int    `json:"subtrees"`
 	Root       string `json:"merkle_root"`
 	FileBytes  int64  `json:"file_bytes"`
-	// Seconds of assembling, of which WriteSeconds went into reading inpoints back and writing files.
+	// Seconds of assembling, of which WriteSeconds went into reading inpoints back and writing
+	// files.
 	Seconds      float64 `json:"seconds"`
 	WriteSeconds float64 `json:"write_seconds"`
 	TxsPerSec    float64 `json:"transactions_per_second"` // without writing files
@@ -103,10 +104,17 @@ func measureBlock(ctx context.Context, e *engine.Engine, o workload.Options, lea
 			pending = pending[1:]
 		}}
 	if out != "" {
-		if options.Out, err = output.NewStage(out); err != nil {
-			return nil, err
+		stage, e := output.NewStage(out)
+		if e != nil {
+			return nil, e
 		}
-		defer func() { err = errors.Join(err, options.Out.Close()) }()
+		defer func() {
+			if m != nil {
+				m.FileBytes = stage.Bytes()
+			}
+			err = errors.Join(err, stage.Close())
+		}()
+		options.Out = stage
 	}
 	a, err := assemble.New(options)
 	if err != nil {
@@ -129,9 +137,6 @@ func measureBlock(ctx context.Context, e *engine.Engine, o workload.Options, lea
 	m.TxsPerSec = float64(r.Txs) / (m.Seconds - m.WriteSeconds)
 	if err := readBack(ctx, e, o, m); err != nil {
 		return nil, fmt.Errorf("reading back: %w", err)
-	}
-	if options.Out != nil {
-		m.FileBytes = options.Out.Bytes()
 	}
 	if m.Disks, err = e.Disks(); err != nil {
 		return nil, err
@@ -210,7 +215,9 @@ func compare(to io.Writer, disk, heap *measured) {
 	fmt.Fprintf(to, "  %-48s%14s%14s\n", "", "off-heap", "Go heap")
 	row("assembling", "s", func(m *measured) float64 { return m.Seconds - m.WriteSeconds }, 2)
 	row("assembling", "transactions/s", func(m *measured) float64 { return m.TxsPerSec }, 0)
-	row("writing subtrees and inpoints", "s", func(m *measured) float64 { return m.WriteSeconds }, 2)
+	row("writing subtrees and inpoints", "s", func(m *measured) float64 {
+		return m.WriteSeconds
+	}, 2)
 	row("reading the oldest inpoints back", "records/s", func(m *measured) float64 {
 		return m.ReadBackPerSec
 	}, 0)

@@ -41,7 +41,8 @@ func (p *Place) open(name string) (*engine.Engine, error) {
 	var s settings.Settings
 	if !p.Heap {
 		dir := filepath.Join(p.Scratch, name)
-		s.BlockAssemblyTxMapDirs = []string{filepath.Join(dir, "map-a"), filepath.Join(dir, "map-b")}
+		s.BlockAssemblyTxMapDirs = []string{filepath.Join(dir, "map-a"),
+			filepath.Join(dir, "map-b")}
 		s.BlockAssemblySubtreeMmapDir = filepath.Join(dir, "trees")
 		s.TxMapTail, s.TxMapSegment = smallTail, "1M"
 	}
@@ -65,13 +66,13 @@ type real struct {
 	engine *engine.Engine
 	to     io.Writer
 	sum    RealBlocks
-	// done are the directories with the blocks in them.
-	done []done
+	done   []done
 }
 
+// done is an assembled block with its files.
 type done struct {
-	directory string
-	result    *assemble.Result
+	open   func(name string) (io.ReadCloser, error)
+	result *assemble.Result
 }
 
 // AssembleReal assembles and validates every real block, with one map for all of them, and reads
@@ -86,14 +87,14 @@ func AssembleReal(ctx context.Context, place Place, to io.Writer) (sum *RealBloc
 	fmt.Fprintf(to, "  %-24s%8s%8s%9s%10s%14s%14s\n", "", "blocks", "txs", "inputs", "subtrees",
 		"assemble (s)", "validate (s)")
 	for _, name := range []string{"block-277647", "block-379389", "block-384188", "block-384189"} {
-		if err := r.group(ctx, name, leaves, r.legacy("blocks/"+name+".bin")); err != nil {
+		if err := r.directory(ctx, name, leaves, r.legacy("blocks/"+name+".bin")); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	if err := r.group(ctx, "chain-0-9999", leaves, r.chain("blocks/chain-0-9999.dat")); err != nil {
+	if err := r.chainInMemory(ctx); err != nil {
 		return nil, fmt.Errorf("chain-0-9999: %w", err)
 	}
-	if err := r.group(ctx, "block 171, 32 subtrees", 32, r.nodeBlock); err != nil {
+	if err := r.directory(ctx, "block 171, 32 subtrees", 32, r.nodeBlock); err != nil {
 		return nil, fmt.Errorf("block 171: %w", err)
 	}
 	if err := r.readBack(ctx); err != nil {
@@ -195,15 +196,30 @@ func (r *real) nodeBlock(_ context.Context, each func(*assemble.Block) error) er
 	return each(b)
 }
 
-// group assembles the blocks of one file, validates them from the files that were written, and
-// prints a line.
-func (r *real) group(ctx context.Context, name string, leaves int, source blocks) (err error) {
-	directory := filepath.Join(r.place.Scratch, "out", filepath.Base(name))
+// directory is group with the files in a directory.
+func (r *real) directory(ctx context.Context, name string, leaves int, source blocks) (err error) {
+	directory := filepath.Join(r.place.Scratch, "out", name)
 	out, err := output.NewStage(directory)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
+	return r.group(ctx, name, leaves, source, out, func(name string) (io.ReadCloser, error) {
+		return os.Open(filepath.Join(directory, name))
+	})
+}
+
+// chainInMemory is group for 10,000 blocks: making 30,000 tiny files would take longer than all the
+// rest.
+func (r *real) chainInMemory(ctx context.Context) error {
+	out := output.NewMemory()
+	return r.group(ctx, "chain-0-9999", leaves, r.chain("blocks/chain-0-9999.dat"), out, out.Open)
+}
+
+// group assembles the blocks of one file, validates them from the files that were written, and
+// prints a line.
+func (r *real) group(ctx context.Context, name string, leaves int, source blocks,
+	out output.Output, open func(string) (io.ReadCloser, error)) error {
 	a, err := assemble.New(assemble.Options{Map: r.engine.Map, Trees: r.engine.Trees,
 		Leaves: leaves, Out: out, Batch: assemble.MinBatch})
 	if err != nil {
@@ -218,7 +234,7 @@ func (r *real) group(ctx context.Context, name string, leaves int, source blocks
 		if err != nil {
 			return err
 		}
-		r.done = append(r.done, done{directory, result})
+		r.done = append(r.done, done{open, result})
 		bar.Set(uint64(len(r.done) - first))
 		return nil
 	})
@@ -245,7 +261,7 @@ func (r *real) group(ctx context.Context, name string, leaves int, source blocks
 }
 
 func (r *real) validate(ctx context.Context, d done) error {
-	f, err := os.Open(filepath.Join(d.directory, d.result.Hash.String()+".block"))
+	f, err := d.open(d.result.Hash.String() + ".block")
 	if err != nil {
 		return err
 	}
@@ -254,7 +270,7 @@ func (r *real) validate(ctx context.Context, d done) error {
 	if err != nil {
 		return err
 	}
-	v, err := validate.CheckBlock(ctx, validate.InDirectory(n, d.directory),
+	v, err := validate.CheckBlock(ctx, validate.In(n, d.open),
 		validate.BlockOptions{Trees: r.engine.Trees, Limit: 3})
 	if err != nil {
 		return err
@@ -263,8 +279,8 @@ func (r *real) validate(ctx context.Context, d done) error {
 		return fmt.Errorf("refused: %v", v.Failures)
 	}
 	if v.Records != d.result.Txs || v.Inputs != d.result.Inputs {
-		return fmt.Errorf("%d transactions with %d inputs validated, %d with %d assembled", v.Records,
-			v.Inputs, d.result.Txs, d.result.Inputs)
+		return fmt.Errorf("%d transactions with %d inputs validated, %d with %d assembled",
+			v.Records, v.Inputs, d.result.Txs, d.result.Inputs)
 	}
 	return nil
 }
@@ -278,8 +294,7 @@ func (r *real) readBack(ctx context.Context) error {
 			return err
 		}
 		for i, s := range d.result.Subtrees {
-			name := filepath.Join(d.directory, s.Root.String())
-			n, err := r.compareSubtree(name, i == 0, &batch)
+			n, err := r.compareSubtree(d, s.Root.String(), i == 0, &batch)
 			if err != nil {
 				return fmt.Errorf("subtree %v: %w", s.Root, err)
 			}
@@ -289,9 +304,9 @@ func (r *real) readBack(ctx context.Context) error {
 	return nil
 }
 
-func (r *real) compareSubtree(name string, first bool, batch *txmap.RawBatch[chainhash.Hash]) (
-	uint64, error) {
-	f, err := os.Open(name + ".subtree")
+func (r *real) compareSubtree(d done, name string, first bool,
+	batch *txmap.RawBatch[chainhash.Hash]) (uint64, error) {
+	f, err := d.open(name + ".subtree")
 	if err != nil {
 		return 0, err
 	}
@@ -301,7 +316,12 @@ func (r *real) compareSubtree(name string, first bool, batch *txmap.RawBatch[cha
 		return 0, err
 	}
 	defer t.Close() // only read from
-	want, err := os.ReadFile(name + ".subtreeMeta")
+	m, err := d.open(name + ".subtreeMeta")
+	if err != nil {
+		return 0, err
+	}
+	defer m.Close() // only read from
+	want, err := io.ReadAll(m)
 	if err != nil {
 		return 0, err
 	}

@@ -10,6 +10,16 @@ import (
 	"path/filepath"
 )
 
+// Output takes files that belong together.
+type Output interface {
+	// Create stages a file. It counts only once it is closed without error.
+	Create(name string) (io.WriteCloser, error)
+	// Commit lets the staged files appear, in the order in which they were completed.
+	Commit() error
+	// Discard drops what was staged since the last Commit.
+	Discard() error
+}
+
 // Stage collects the files of one piece of work in a hidden directory beside their destination and
 // moves them there together on Commit. Until then, and after Discard, none of them is visible. Not
 // for concurrent use.
@@ -35,25 +45,25 @@ func NewStage(directory string) (*Stage, error) {
 	return &Stage{directory: directory, hidden: hidden}, nil
 }
 
-// File is a staged file. It counts only once it is closed without error.
-type File struct {
+// stagedFile writes through a buffer.
+type stagedFile struct {
 	*bufio.Writer
 	file  *os.File
 	stage *Stage
 	name  string
 }
 
-// Create stages a file of that name.
-func (s *Stage) Create(name string) (*File, error) {
+// Create stages a file of that name. It counts only once it is closed without error.
+func (s *Stage) Create(name string) (io.WriteCloser, error) {
 	f, err := os.Create(filepath.Join(s.hidden, name))
 	if err != nil {
 		return nil, err
 	}
-	return &File{bufio.NewWriterSize(f, 1<<16), f, s, name}, nil
+	return &stagedFile{bufio.NewWriterSize(f, 1<<16), f, s, name}, nil
 }
 
 // Close completes the file.
-func (f *File) Close() error {
+func (f *stagedFile) Close() error {
 	err := f.Flush()
 	if err == nil {
 		var size int64
@@ -64,16 +74,6 @@ func (f *File) Close() error {
 		f.stage.names = append(f.stage.names, f.name)
 	}
 	return err
-}
-
-// Write stages a file with these bytes.
-func (s *Stage) Write(name string, content []byte) error {
-	if err := os.WriteFile(filepath.Join(s.hidden, name), content, 0o644); err != nil {
-		return err
-	}
-	s.names = append(s.names, name)
-	s.bytes += int64(len(content))
-	return nil
 }
 
 // Commit moves the staged files to their destination in the order in which they were completed, so

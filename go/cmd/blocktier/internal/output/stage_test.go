@@ -1,6 +1,9 @@
 package output
 
 import (
+	"errors"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,20 +23,49 @@ func names(t *testing.T, directory string) []string {
 	return list
 }
 
+func put(o Output, name string, content []byte) error {
+	f, err := o.Create(name)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	return errors.Join(err, f.Close())
+}
+
+func TestMemory(t *testing.T) {
+	m := NewMemory()
+	if err := errors.Join(put(m, "a", []byte("1")), m.Commit(), put(m, "b", nil), m.Discard(),
+		put(m, "c", nil)); err != nil {
+		t.Fatal(err)
+	}
+	f, err := m.Open("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if content, err := io.ReadAll(f); string(content) != "1" || err != nil {
+		t.Errorf("content %q, %v", content, err)
+	}
+	for _, name := range []string{"b", "c"} {
+		if _, err := m.Open(name); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s was not committed, but: %v", name, err)
+		}
+	}
+}
+
 func TestFilesAppearTogether(t *testing.T) {
 	directory := filepath.Join(t.TempDir(), "out")
 	s, err := NewStage(directory)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Write("b", []byte("22")); err != nil {
+	if err := put(s, "b", []byte("22")); err != nil {
 		t.Fatal(err)
 	}
 	f, err := s.Create("a")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.WriteString("333"); err != nil {
+	if _, err := f.Write([]byte("333")); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
@@ -45,19 +77,19 @@ func TestFilesAppearTogether(t *testing.T) {
 	if err := s.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Write("c", nil); err != nil {
+	if err := put(s, "c", nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Discard(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Write("d", []byte("4")); err != nil {
+	if err := put(s, "d", []byte("4")); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Write("e", nil); err != nil {
+	if err := put(s, "e", nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {

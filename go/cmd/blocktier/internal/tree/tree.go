@@ -74,15 +74,9 @@ func (m *Maker) mapped(st *subtree.Subtree[chainhash.Hash, Node]) (*Tree, error)
 func (m *Maker) Read(r io.Reader) (*Tree, error) {
 	onHeap := m.directory == ""
 	options := []subtree.ReadOption{subtree.WithFormat(subtree.Plain)}
-	if f, ok := r.(*os.File); ok {
-		info, err := f.Stat()
-		if err != nil {
-			return nil, err
-		}
-		if info.Mode().IsRegular() {
-			options = append(options, subtree.WithLength(info.Size()))
-			onHeap = onHeap || info.Size() < mappedFrom*subtree.NodeBytes
-		}
+	if length, known := lengthOf(r); known {
+		options = append(options, subtree.WithLength(length))
+		onHeap = onHeap || length < mappedFrom*subtree.NodeBytes
 	}
 	head := make([]byte, len(subtree.Magic))
 	n, err := io.ReadFull(r, head)
@@ -106,6 +100,20 @@ func (m *Maker) Read(r io.Reader) (*Tree, error) {
 		return nil, err
 	}
 	return m.mapped(st)
+}
+
+// lengthOf is how many bytes r has, where it knows.
+func lengthOf(r io.Reader) (int64, bool) {
+	switch r := r.(type) {
+	case interface{ Len() int }:
+		return int64(r.Len()), true
+	case *os.File:
+		info, err := r.Stat()
+		if err == nil && info.Mode().IsRegular() {
+			return info.Size(), true
+		}
+	}
+	return 0, false
 }
 
 // Nodes are the leaves; valid until Close.

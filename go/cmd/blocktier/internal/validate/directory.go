@@ -12,14 +12,20 @@ import (
 // InDirectory is a node block whose subtrees lie in a directory, each as ROOT.subtree with its
 // inpoints in ROOT.subtreeMeta.
 func InDirectory(n *legacy.NodeBlock, directory string) *Block {
-	open := func(i int, suffix string) (io.ReadCloser, error) {
-		return os.Open(filepath.Join(directory, n.Subtrees[i].String()+suffix))
+	return In(n, func(name string) (io.ReadCloser, error) {
+		return os.Open(filepath.Join(directory, name))
+	})
+}
+
+// In is a node block whose subtrees are opened by name; see InDirectory.
+func In(n *legacy.NodeBlock, open func(name string) (io.ReadCloser, error)) *Block {
+	named := func(suffix string) func(int) (io.ReadCloser, error) {
+		return func(i int) (io.ReadCloser, error) { return open(n.Subtrees[i].String() + suffix) }
 	}
 	return &Block{
 		Header: &n.Header, Coinbase: n.Coinbase.ID, CoinbaseSize: n.Coinbase.Size,
 		Txs: n.Txs, Size: n.Size, Roots: n.Subtrees,
-		Subtree:  func(i int) (io.ReadCloser, error) { return open(i, ".subtree") },
-		Inpoints: func(i int) (io.ReadCloser, error) { return open(i, ".subtreeMeta") },
+		Subtree: named(".subtree"), Inpoints: named(".subtreeMeta"),
 	}
 }
 
