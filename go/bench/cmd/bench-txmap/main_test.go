@@ -1,0 +1,88 @@
+package main
+
+import (
+	"testing"
+	"time"
+)
+
+// Every operation of every store answers for every key what a map answers; measurePhases fails
+// where one does not.
+func TestStoresAnswerAlike(t *testing.T) {
+	for name := range stores {
+		t.Run(name, func(t *testing.T) {
+			test := task{Store: name, Dir: t.TempDir(), N: 20_000, Threads: 2, Reps: 1}
+			test.Tail = 16 << 20
+			test.Ops = []phase{
+				{"insert", "recent", false}, {"exists", "absent", false},
+				{"exists", "recent", true}, {"get", "absent", false},
+				{"get", "recent", true}, {"delete", "recent", true},
+				{"exists", "recent", false}, {"get", "recent", false},
+				{"insert", "recent", true},
+			}
+			if name == ours {
+				test.Ops = append(test.Ops,
+					phase{"get-raw", "recent", true}, phase{"insert-raw", "recent", false},
+					phase{"insert-batch", "recent", false}, phase{"exists-batch", "absent", false},
+					phase{"update-batch", "recent", true}, phase{"delete-batch", "recent", true})
+			}
+			o := outcome{Figures: map[string]float64{}}
+			if err := measurePhases(&test, &o); err != nil {
+				t.Fatal(err)
+			}
+			if len(o.Figures) == 0 {
+				t.Error("no figures")
+			}
+		})
+	}
+}
+
+func TestWrongAnswersAreErrors(t *testing.T) {
+	test := task{Store: plainMap, N: 1000, Threads: 1, Tail: 16 << 20, Reps: 1}
+	test.Ops = []phase{{"get", "absent", true}}
+	if err := measurePhases(&test, &outcome{Figures: map[string]float64{}}); err == nil {
+		t.Error("absent keys counted as found")
+	}
+}
+
+func TestHistogramBuckets(t *testing.T) {
+	last := -1
+	for n := uint64(0); n < 1<<40; n += 1 + n/100 {
+		bucket := bucketOf(n)
+		if bucket < last || bucket >= len(histogram{}.counts) {
+			t.Fatalf("%d is in bucket %d after %d", n, bucket, last)
+		}
+		if end := uint64(bucketEnd(bucket)); end < n || end > n+n/32 {
+			t.Fatalf("%d is in a bucket that ends at %d", n, end)
+		}
+		last = bucket
+	}
+}
+
+func TestQuantiles(t *testing.T) {
+	var h histogram
+	for i := range 10_000 {
+		h.add(time.Duration(i) * time.Microsecond)
+	}
+	for share, want := range map[float64]float64{0.5: 5000, 0.99: 9900, 0.9999: 9999} {
+		if got := h.quantile(share); got < want || got > want*33/32 {
+			t.Errorf("quantile %v is %v; want %v", share, got, want)
+		}
+	}
+	if median([]float64{5, 1, 3}) != 3 || median([]float64{4, 2}) != 3 {
+		t.Error("median")
+	}
+}
+
+func TestKeysAreOneSequence(t *testing.T) {
+	all, part := makeKeys(0, 100), makeKeys(60, 40)
+	seen := map[Hash]bool{}
+	for i, key := range all {
+		if i >= 60 && part[i-60] != key {
+			t.Fatalf("key %d differs", i)
+		}
+		seen[key] = true
+	}
+	if len(seen) != len(all) {
+		t.Errorf("%d different keys of %d", len(seen), len(all))
+	}
+}
