@@ -169,6 +169,6 @@ fi
 cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 build=$((300 / cores + 30))
 [ ! -e "$root/target/release/libblocktier.a" ] || build=30
-run=$((40 + txs * 60 / 1000000))
+run=$((20 + txs * 20 / 1000000))
 echo "It takes about $(((build + 59) / 60)) min to build and $(((run + 59) / 60)) min to run, on" \
 	"$cores cores. It can be interrupted and run again."

@@ -14,7 +14,9 @@ use crate::{Error, Result};
 
 /// Keys that go through the pipeline together; their cache lines stay near.
 pub(super) const CHUNK: usize = 256;
-/// How far ahead of the probe the primary bucket and then the alternate bucket are fetched.
+/// How far ahead of the probe the way to the bucket, the primary and the alternate bucket are
+/// fetched, each stage reading what the one before has brought near.
+const PREFETCH_DIRECTORY: usize = 36;
 const PREFETCH_PRIMARY: usize = 24;
 const PREFETCH_ALTERNATE: usize = 12;
 
@@ -89,22 +91,28 @@ impl Pipeline {
         Self { hashes: Vec::with_capacity(items), candidates: Vec::with_capacity(items) }
     }
 
-    /// Probes up to `CHUNK` keys.
-    pub(super) fn probe<K: Key>(&mut self, generation: &Generation, keys: &[K]) {
+    /// Probes up to `CHUNK` keys. The second prefetch is for what comes next: reading both buckets,
+    /// or inserting into one of them.
+    pub(super) fn probe<K: Key>(&mut self, generation: &Generation, keys: &[K], to_insert: bool) {
         self.hashes.clear();
         self.candidates.clear();
         let index = &generation.index;
-        for step in 0..keys.len() + PREFETCH_PRIMARY {
+        for step in 0..keys.len() + PREFETCH_DIRECTORY {
             if let Some(key) = keys.get(step) {
                 let hash = key.hash(&generation.hasher);
                 self.hashes.push(hash);
-                index.prefetch(hash);
+                index.prefetch_directory(hash);
             }
-            let behind = step.wrapping_sub(PREFETCH_PRIMARY - PREFETCH_ALTERNATE);
-            if let Some(hash) = self.hashes.get(behind) {
-                index.prefetch_alternate(*hash);
+            let behind = |ahead: usize| step.wrapping_sub(PREFETCH_DIRECTORY - ahead);
+            if let Some(hash) = self.hashes.get(behind(PREFETCH_PRIMARY)) {
+                index.prefetch(*hash);
             }
-            if let Some(hash) = self.hashes.get(step.wrapping_sub(PREFETCH_PRIMARY)) {
+            match self.hashes.get(behind(PREFETCH_ALTERNATE)) {
+                Some(hash) if to_insert => index.prefetch_room(*hash),
+                Some(hash) => index.prefetch_alternate(*hash),
+                None => {}
+            }
+            if let Some(hash) = self.hashes.get(behind(0)) {
                 self.candidates.push(index.probe(*hash));
             }
         }
@@ -173,20 +181,27 @@ impl<K: Key> DiskMap<K> {
         let options = self.options(wait, false);
         let index = &generation.index;
         let mut scratch = Scratch::default();
-        let mut hashes = [KeyHash { hi: 0, lo: 0 }; PREFETCH_PRIMARY];
+        let mut hashes = [KeyHash { hi: 0, lo: 0 }; PREFETCH_DIRECTORY];
         let mut blocked = None;
-        for step in 0..keys.len() + PREFETCH_PRIMARY {
+        for step in 0..keys.len() + PREFETCH_DIRECTORY {
             // The slot of the ring that this step's key takes is the one whose key is due.
-            let hash = hashes[step % PREFETCH_PRIMARY];
+            let hash = hashes[step % PREFETCH_DIRECTORY];
             if let Some(key) = keys.get(step) {
                 let hash = key.hash(&generation.hasher);
-                hashes[step % PREFETCH_PRIMARY] = hash;
+                hashes[step % PREFETCH_DIRECTORY] = hash;
+                index.prefetch_directory(hash);
+            }
+            let behind = |ahead: usize| {
+                let position = step.checked_sub(PREFETCH_DIRECTORY - ahead)?;
+                (position < keys.len()).then(|| hashes[position % PREFETCH_DIRECTORY])
+            };
+            if let Some(hash) = behind(PREFETCH_PRIMARY) {
                 index.prefetch(hash);
             }
-            if step >= PREFETCH_ALTERNATE && step - PREFETCH_ALTERNATE < keys.len() {
-                index.prefetch_alternate(hashes[(step - PREFETCH_ALTERNATE) % PREFETCH_PRIMARY]);
+            if let Some(hash) = behind(PREFETCH_ALTERNATE) {
+                index.prefetch_alternate(hash);
             }
-            let Some(position) = step.checked_sub(PREFETCH_PRIMARY) else { continue };
+            let Some(position) = step.checked_sub(PREFETCH_DIRECTORY) else { continue };
             if states[position] != ItemState::Pending {
                 continue;
             }

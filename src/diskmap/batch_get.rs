@@ -31,7 +31,7 @@ impl<K: Key> DiskMap<K> {
         let mut would_block = Vec::new();
         let mut scratch = Scratch::default();
         for (number, keys_now) in keys.chunks(CHUNK).enumerate() {
-            pipeline.probe(&generation, keys_now);
+            pipeline.probe(&generation, keys_now, false);
             for (place, candidates) in pipeline.candidates.iter().enumerate() {
                 if candidates.is_empty() {
                     continue;

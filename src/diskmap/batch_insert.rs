@@ -34,7 +34,7 @@ impl<K: Key> DiskMap<K> {
         let mut blocked = None;
         for start in (0..batch.keys.len()).step_by(CHUNK) {
             let end = batch.keys.len().min(start + CHUNK);
-            pipeline.probe(&generation, &batch.keys[start..end]);
+            pipeline.probe(&generation, &batch.keys[start..end], true);
             let mut chunk =
                 InsertChunk { map: self, generation: &generation, batch, start, options };
             let rest = chunk.insert_absent(&pipeline, states, &mut blocked)?;

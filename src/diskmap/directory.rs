@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use crate::Result;
 use crate::events::EventLevel;
 use crate::runtime::{Disk, Runtime};
 use crate::storage::{DirLock, Storage};
+use crate::{Error, Result};
 
 /// What the names of our subdirectories start with.
 const PREFIX: &str = "blocktier-map-";
 const PURPOSE: &str = "transaction map";
+const SWEEPING: &str = "sweeping";
 
 /// See the module's text.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ impl MapDirectory {
         let name = name.map_or_else(|| format!("{store_id:016x}"), str::to_owned);
         let path = disk.dir().join(format!("{PREFIX}{name}"));
         storage.create_dir_all(&path)?;
-        let lock = DirLock::acquire(&path, PURPOSE)?;
+        let lock = acquire(&path)?;
         Ok(Self { path, disk, storage, lock: Some(lock) })
     }
 
@@ -69,6 +70,20 @@ impl Drop for MapDirectory {
     }
 }
 
+/// Locks the directory. Another map that opens may look into it for a moment, to see whether its
+/// owner is dead; that is not an owner.
+fn acquire(path: &Path) -> Result<DirLock> {
+    for _ in 0..100 {
+        match DirLock::acquire(path, PURPOSE) {
+            Err(Error::Locked { owner, .. }) if owner.starts_with(SWEEPING) => {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            outcome => return outcome,
+        }
+    }
+    DirLock::acquire(path, PURPOSE)
+}
+
 fn remove_contents(storage: &dyn Storage, path: &Path) -> Result<()> {
     for file in storage.read_dir(path)? {
         // The lock file goes with the lock.
@@ -85,10 +100,10 @@ fn sweep(runtime: &Runtime, parent: &Path) {
     let storage = runtime.storage().as_ref();
     for path in storage.read_dir(parent).unwrap_or_default() {
         let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
-        if !ours || !path.is_dir() {
+        if !ours || !path.join("LOCK").exists() {
             continue;
         }
-        let Ok(lock) = DirLock::acquire(&path, "sweeping a dead map's files") else { continue };
+        let Ok(lock) = DirLock::acquire(&path, SWEEPING) else { continue };
         // Without the text of an owner it may be one that is being made just now, between its
         // directory and its lock.
         if lock.previous_owner().is_none() {

@@ -49,9 +49,11 @@ impl<K: Key> DiskMap<K> {
         visit: impl FnOnce(&[u8], u16) -> R,
     ) -> Result<Option<R>> {
         let generation = self.generation.load();
-        let mut scratch = Scratch::default();
-        let found = self.op(&generation, key, self.options(wait, true)).lookup(&mut scratch)?;
-        Ok(found.map(|subtree_index| visit(scratch.value(), subtree_index)))
+        let op = self.op(&generation, key, self.options(wait, true));
+        Scratch::with(|scratch| {
+            let found = op.lookup(scratch)?;
+            Ok(found.map(|subtree_index| visit(scratch.value(), subtree_index)))
+        })
     }
 
     /// Whether the key is there. Exact: a matching tag is confirmed against the full key.
@@ -61,6 +63,6 @@ impl<K: Key> DiskMap<K> {
     pub fn exists(&self, key: &K, wait: Wait) -> Result<bool> {
         let generation = self.generation.load();
         let op = self.op(&generation, key, self.options(wait, false));
-        Ok(op.find(&mut Scratch::default(), &mut Races::new())?.0.is_some())
+        Scratch::with(|scratch| Ok(op.find(scratch, &mut Races::new())?.0.is_some()))
     }
 }

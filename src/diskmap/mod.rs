@@ -188,16 +188,17 @@ impl<K: Key> DiskMap<K> {
     ) -> Result<Inserted<R>> {
         let generation = self.generation.load();
         let op = self.op(&generation, key, self.options(wait, true));
-        let mut scratch = Scratch::default();
-        loop {
-            let Some(there) = op.insert(value, subtree_index, &mut scratch)? else {
-                return Ok(Inserted::New);
-            };
-            // A record that is replaced just now has no subtree index any more: once more.
-            if let Some(index) = generation.index.subtree_index(op.hash, there.location) {
-                return Ok(Inserted::Present(existing(scratch.value(), index)));
+        Scratch::with(|scratch| {
+            loop {
+                let Some(there) = op.insert(value, subtree_index, scratch)? else {
+                    return Ok(Inserted::New);
+                };
+                // A record that is replaced just now has no subtree index any more: once more.
+                if let Some(index) = generation.index.subtree_index(op.hash, there.location) {
+                    return Ok(Inserted::Present(existing(scratch.value(), index)));
+                }
             }
-        }
+        })
     }
 
     /// Sets the key's value. True if another one was replaced.
@@ -207,7 +208,7 @@ impl<K: Key> DiskMap<K> {
     pub fn set(&self, key: &K, value: &[u8], subtree_index: u16, wait: Wait) -> Result<bool> {
         let generation = self.generation.load();
         let op = self.op(&generation, key, self.options(wait, false));
-        op.set(value, subtree_index, &mut Scratch::default())
+        Scratch::with(|scratch| op.set(value, subtree_index, scratch))
     }
 
     /// Removes the key. True if it was there.
@@ -217,7 +218,7 @@ impl<K: Key> DiskMap<K> {
     pub fn delete(&self, key: &K, wait: Wait) -> Result<bool> {
         let generation = self.generation.load();
         let op = self.op(&generation, key, self.options(wait, false));
-        op.delete(&mut Scratch::default())
+        Scratch::with(|scratch| op.delete(scratch))
     }
 
     /// Sets the subtree index of a key. True if the key was there.
@@ -227,7 +228,7 @@ impl<K: Key> DiskMap<K> {
     pub fn update_subtree_index(&self, key: &K, subtree_index: u16, wait: Wait) -> Result<bool> {
         let generation = self.generation.load();
         let op = self.op(&generation, key, self.options(wait, false));
-        op.set_subtree_index(subtree_index, &mut Scratch::default())
+        Scratch::with(|scratch| op.set_subtree_index(subtree_index, scratch))
     }
 
     /// Number of keys.
@@ -372,5 +373,6 @@ impl Tick for AgeFlush {
         for lane in &generation.lanes {
             lane.flush_if_older(now, self.age);
         }
+        generation.waiting.submit_if_older(now, self.age);
     }
 }

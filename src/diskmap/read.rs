@@ -1,5 +1,6 @@
 //! Reading one record: from the tail while its block is there, from the file otherwise.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::log::lane::Lane;
@@ -22,7 +23,25 @@ pub(crate) struct Scratch {
     record: Vec<u8>,
 }
 
+thread_local! {
+    /// The scratch of single operations: an allocation for each would cost as much as the rest.
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+}
+
+/// A thread's scratch grows with what it reads; more than this is given back.
+const KEPT_BYTES_MAX: usize = 64 << 10;
+
 impl Scratch {
+    /// Runs `body` with the thread's scratch.
+    pub(crate) fn with<R>(body: impl FnOnce(&mut Self) -> R) -> R {
+        let mut scratch = SCRATCH.take().unwrap_or_default();
+        let result = body(&mut scratch);
+        if scratch.bytes.capacity() + scratch.record.capacity() <= KEPT_BYTES_MAX {
+            SCRATCH.set(Some(scratch));
+        }
+        result
+    }
+
     /// The value of the last match that asked for it.
     pub(crate) fn value(&self) -> &[u8] {
         self.bytes.get(self.value.clone()).unwrap_or_default()

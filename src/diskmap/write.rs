@@ -140,10 +140,9 @@ impl<K: Key> Op<'_, K> {
         if !shard.is_current(candidates) {
             return Ok(None);
         }
-        // The subtree index first: it may need memory, and the old value stays if there is none.
-        shard.set_subtree_index(self.hash, old.location, subtree_index)?;
-        // Linearization point of an overwrite.
-        Ok(shard.replace(self.hash, old.location, location).then_some(()))
+        // Linearization point of an overwrite: value and subtree index change together.
+        let replaced = shard.replace(self.hash, old.location, location, Some(subtree_index))?;
+        Ok(replaced.then_some(()))
     }
 
     /// Removes the key. True if it was there.

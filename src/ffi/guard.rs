@@ -281,3 +281,76 @@ pub(super) unsafe fn close<H: Handle>(
         finish_with(value)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::status::BLOCKTIER_ERROR_TEXT_BYTES;
+    use super::*;
+
+    struct Thing(Guarded<u32>);
+
+    handle!(Thing, u32);
+
+    fn thing() -> *mut Thing {
+        Box::into_raw(Box::new(Thing(Guarded::new(HandleKind::NodeArray, 5))))
+    }
+
+    fn record() -> blocktier_error_t {
+        blocktier_error_t::with_text(blocktier_status_t::BLOCKTIER_OK, 0, 0, "")
+    }
+
+    #[test]
+    fn a_panic_poisons_the_handle_and_closing_still_works() {
+        let handle = thing();
+        let mut error = record();
+        let status = |handle: *mut Thing, error: &mut blocktier_error_t, fail: bool| {
+            // SAFETY: the handle is live until it is closed below.
+            unsafe {
+                call_on(handle.cast_const(), error, |value| {
+                    assert!(!fail, "value {value} went wrong");
+                    OK
+                })
+            }
+        };
+        assert_eq!(status(handle, &mut error, false), blocktier_status_t::BLOCKTIER_OK);
+        assert_eq!(status(handle, &mut error, true), blocktier_status_t::BLOCKTIER_PANIC);
+        let text = std::str::from_utf8(&error.text[..error.text_length as usize]).unwrap();
+        assert!(text.contains("value 5 went wrong"), "{text}");
+        assert_eq!(status(handle, &mut error, false), blocktier_status_t::BLOCKTIER_POISONED);
+        // SAFETY: as above; nobody else uses the handle.
+        let status = unsafe {
+            call_on_mut(handle, &raw mut error, |_| unreachable!("a poisoned handle is not used"))
+        };
+        assert_eq!(status, blocktier_status_t::BLOCKTIER_POISONED);
+        let mut closed_with = 0;
+        // SAFETY: the handle is given up.
+        let status = unsafe {
+            close(handle, &raw mut error, |value| {
+                closed_with = value;
+                OK
+            })
+        };
+        assert_eq!((status, closed_with), (blocktier_status_t::BLOCKTIER_OK, 5));
+    }
+
+    #[test]
+    fn a_panic_without_a_handle_is_a_status() {
+        let mut error = record();
+        let status = call(&raw mut error, || std::panic::panic_any(7u32));
+        assert_eq!(status, blocktier_status_t::BLOCKTIER_PANIC);
+        assert_eq!(error.status, blocktier_status_t::BLOCKTIER_PANIC as i32);
+        let status = call(std::ptr::null_mut(), || std::panic::panic_any(7u32));
+        assert_eq!(status, blocktier_status_t::BLOCKTIER_PANIC, "without an error record too");
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let message = "ü".repeat(BLOCKTIER_ERROR_TEXT_BYTES);
+        let status = blocktier_status_t::BLOCKTIER_IO;
+        let error = blocktier_error_t::with_text(status, 5, 0, &message);
+        assert_eq!(error.text_length, 240);
+        let error = blocktier_error_t::with_text(status, 5, 0, &format!("x{message}"));
+        assert_eq!(error.text_length, 239);
+        assert!(std::str::from_utf8(&error.text[..239]).is_ok());
+    }
+}

@@ -7,6 +7,10 @@
 //! at the pointer. No pointer is kept after a call, no memory but handles and mapped node arrays is
 //! handed out, nothing calls back.
 #![expect(unsafe_code, reason = "pointers of C callers; each entry states what they promise")]
+#![expect(
+    clippy::missing_safety_doc,
+    reason = "the contract is the header's: pointers are valid for their lengths, handles live"
+)]
 
 mod guard;
 mod layout;
@@ -18,15 +22,11 @@ mod subtree;
 mod txmap;
 mod txmap_batch;
 
-pub use layout::{BLOCKTIER_ABI, blocktier_layout_t};
-pub use merkle::blocktier_merkle_levels_t;
-pub use node_array::blocktier_node_array_t;
-pub use runtime::{
-    BLOCKTIER_PATH_BYTES, blocktier_disk_stats_t, blocktier_runtime_stats_t, blocktier_runtime_t,
-};
-pub use status::{BLOCKTIER_ERROR_TEXT_BYTES, blocktier_error_t, blocktier_status_t};
-pub use subtree::blocktier_subtree_header_t;
-pub use txmap::{
-    BLOCKTIER_MAY_READ, BLOCKTIER_NONBLOCKING, blocktier_lookup_t, blocktier_txmap_stats_t,
-    blocktier_txmap_t,
-};
+pub use layout::*;
+pub use merkle::*;
+pub use node_array::*;
+pub use runtime::*;
+pub use status::*;
+pub use subtree::*;
+pub use txmap::*;
+pub use txmap_batch::*;

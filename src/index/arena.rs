@@ -27,6 +27,8 @@ const CHUNK_BYTES_MAX: usize = 64 << 20;
 /// A new chunk is this share of the memory so far: what is mapped and unused stays below it.
 const CHUNK_SHARE: usize = 32;
 const HUGE_PAGE_BYTES: usize = 2 << 20;
+/// Arenas of this size take huge pages where they are wanted.
+const HUGE_FROM_BYTES: usize = 8 << 20;
 const PAGE_BYTES: usize = 4096;
 const WHAT: &str = "index";
 
@@ -73,9 +75,7 @@ impl Arena {
             .ok_or_else(|| out_of_memory(bytes))?;
         let mut state = self.state.lock();
         if state.end - state.next < bytes {
-            let wanted = (state.mapped_bytes / CHUNK_SHARE)
-                .clamp(FIRST_CHUNK_BYTES, CHUNK_BYTES_MAX)
-                .next_multiple_of(PAGE_BYTES);
+            let wanted = self.chunk_bytes(state.mapped_bytes);
             if bytes >= wanted {
                 // A piece as large as a chunk gets its own; the open one goes on.
                 return self.map(&mut state, bytes.next_multiple_of(PAGE_BYTES));
@@ -99,6 +99,16 @@ impl Arena {
     /// Bytes taken from the account: chunks (touched or not) and charges.
     pub fn reserved_bytes(&self) -> u64 {
         self.state.lock().reserved_bytes
+    }
+
+    /// How large the next chunk is: from a certain size on, not less than a huge page.
+    fn chunk_bytes(&self, mapped_bytes: usize) -> usize {
+        let least = if self.huge_pages && mapped_bytes >= HUGE_FROM_BYTES {
+            HUGE_PAGE_BYTES
+        } else {
+            FIRST_CHUNK_BYTES
+        };
+        (mapped_bytes / CHUNK_SHARE).clamp(least, CHUNK_BYTES_MAX).next_multiple_of(PAGE_BYTES)
     }
 
     /// Opens a chunk of `wanted` bytes, or of as little as `needed` where there is not more.
@@ -247,15 +257,19 @@ mod tests {
 
     #[test]
     fn small_arenas_stay_small_and_large_ones_waste_little() {
-        let arena = Arena::new(None, false);
-        let _ = arena.allocate(640).unwrap();
-        assert_eq!(arena.reserved_bytes(), FIRST_CHUNK_BYTES as u64);
-        let mut used = 640;
-        while used < 64 << 20 {
-            let _ = arena.allocate(11_584).unwrap();
-            used += 11_584;
+        for huge_pages in [false, true] {
+            let arena = Arena::new(None, huge_pages);
+            let _ = arena.allocate(640).unwrap();
+            assert_eq!(arena.reserved_bytes(), FIRST_CHUNK_BYTES as u64);
+            let mut used = 640;
+            while used < 64 << 20 {
+                let _ = arena.allocate(11_584).unwrap();
+                used += 11_584;
+            }
+            let small = arena.state.lock().chunks.iter().filter(|c| c.bytes < 2 << 20).count();
+            assert_eq!(small < 40, huge_pages, "{small} chunks without huge pages");
+            assert!(arena.reserved_bytes() < used * 104 / 100, "{}", arena.reserved_bytes());
         }
-        assert!(arena.reserved_bytes() < used * 104 / 100, "{}", arena.reserved_bytes());
     }
 
     #[test]

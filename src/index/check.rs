@@ -30,7 +30,7 @@ fn check(index: &Index) {
                     spot.bucket
                 };
                 if let Some(bits) = page.bucket_bits(spot) {
-                    assert_eq!(usize::from(bits) * page.buckets.len() >> 16, home, "{spot:?}");
+                    assert_eq!((usize::from(bits) * page.buckets.len()) >> 16, home, "{spot:?}");
                 }
                 let seen = index.directory.leaf(
                     &index.arena,
@@ -68,7 +68,8 @@ impl Random {
 fn hash(i: u64, shards: u64) -> KeyHash {
     let mut random = Random(i);
     let (hi, lo) = (random.next(), random.next());
-    KeyHash { hi, lo: (hi & 0xffff_ffff) * shards >> 32 << 52 | lo >> 12 }
+    let shard = ((hi & 0xffff_ffff) * shards) >> 32;
+    KeyHash { hi, lo: shard << 52 | lo >> 12 }
 }
 
 fn at(units: u64) -> Location {
@@ -101,8 +102,9 @@ fn history(index: &Index, shards: u64, keys: u64, steps: u64) -> HashMap<u64, (L
                 assert!(index.probe(h).contains(old));
                 assert_eq!(index.subtree_index(h, old), Some(subtree));
                 if action == 0 {
-                    assert!(index.lock(h).replace(h, old, location));
-                    assert!(!index.lock(h).replace(h, old, location));
+                    let subtree = subtree.wrapping_add(1);
+                    assert!(index.lock(h).replace(h, old, location, Some(subtree)).unwrap());
+                    assert!(!index.lock(h).replace(h, old, location, None).unwrap());
                     model.insert(i, (location, subtree));
                 }
             }
@@ -143,7 +145,7 @@ fn compare(index: &Index, shards: u64, model: &HashMap<u64, (Location, u16)>) {
         let mut guard = index.lock(h);
         assert!(guard.candidates(h).contains(location), "key {i}");
         assert_eq!(guard.subtree_index(h, location), Some(subtree));
-        assert!(!guard.remove(h, at(Location::BITS as u64 * 1_000_000_000)));
+        assert!(!guard.remove(h, at(1 << 37)));
     }
 }
 
@@ -216,7 +218,7 @@ fn equal_hashes_are_kept_in_the_stash() {
                 .all(|i| { index.subtree_index(h, at(i)) == Some((i % 3) as u16) })
         );
         assert!((0..others).all(|i| index.probe(hash(i, 1)).contains(at(1_000_000 + i))));
-        assert!(index.lock(h).replace(h, at(count), at(count + 1)));
+        assert!(index.lock(h).replace(h, at(count), at(count + 1), None).unwrap());
         assert!(index.lock(h).set_subtree_index(h, at(count + 1), 9).unwrap());
         assert_eq!(index.subtree_index(h, at(count + 1)), Some(9));
         // What leaves the page makes room for what is in the stash.
@@ -364,6 +366,114 @@ fn insert_new_refuses_when_something_else_matches_now() {
     assert!(!index.unchanged(h, &Candidates::none()));
     assert!(index.lock(h).remove(h, at(2)));
     assert!(index.unchanged(h, &Candidates::none()));
+}
+
+/// A kernel that lets a writer in between the looks at the two buckets of a probe.
+#[derive(Copy, Clone)]
+struct Interrupted<'a> {
+    left: &'a std::cell::Cell<u32>,
+    change: &'a dyn Fn(),
+}
+
+impl bucket::Kernel for Interrupted<'_> {
+    fn scan(self, bucket: &bucket::Bucket, want: u64) -> bucket::Scan {
+        let scan = bucket::Scalar.scan(bucket, want);
+        match self.left.get() {
+            0 => {}
+            1 => {
+                self.left.set(0);
+                (self.change)();
+            }
+            left => self.left.set(left - 1),
+        }
+        scan
+    }
+}
+
+/// A key that moves home while a reader is between its buckets is seen all the same.
+#[test]
+fn a_reader_that_was_overtaken_looks_again() {
+    use bucket::Operation;
+    let index = Index::new(&options(6_000_000, ScanKernel::Auto)).unwrap();
+    for i in 0..200 {
+        index.lock(hash(i, 1)).insert(hash(i, 1), at(i + 1), 0).unwrap();
+    }
+    let mut away = 0;
+    for i in 0..200 {
+        let h = hash(i, 1);
+        let page = |guard: &ShardGuard<'_>| {
+            index.view(guard.header, &index.directory.leaf(&index.arena, 0, index.home(h)))
+        };
+        {
+            // As a kick does it: to its other bucket, if that has room.
+            let guard = index.lock(h);
+            let page = page(&guard);
+            let spot = page.find(index.home(h), at(i + 1)).unwrap();
+            let bucket = other_bucket(index.home(h).tag, spot.bucket, page.buckets.len());
+            if let (true, Some(slot)) =
+                (bucket != spot.bucket, page.buckets[bucket].words().position(slot::is_empty))
+            {
+                let _section = guard.header.begin_write();
+                page.shift(spot, page::Spot { bucket, slot });
+                away += 1;
+            }
+        }
+        let before = index.headers[0].version_before_read();
+        // As a split does it: home again.
+        let change = || {
+            let guard = index.lock(h);
+            let _section = guard.header.begin_write();
+            page(&guard).settle();
+        };
+        let left = std::cell::Cell::new(1);
+        let found = Probe { index: &index, h }.run(Interrupted { left: &left, change: &change });
+        assert!(found.contains(at(i + 1)), "key {i} was lost for a moment");
+        assert_ne!(found.version(), before, "the state before the change is over");
+    }
+    assert!(away > 150, "{away}");
+    check(&index);
+}
+
+/// Each way to change a shard ends what readers know of it.
+#[test]
+fn every_change_moves_the_version() {
+    let index = Index::new(&options(0, ScanKernel::Auto)).unwrap();
+    let header = &index.headers[0];
+    let version = std::cell::Cell::new(header.version_before_read());
+    let moved = |what: &str| {
+        let now = header.version_before_read();
+        assert_ne!(version.replace(now), now, "{what}");
+    };
+    let h = hash(0, 1);
+    index.lock(h).insert(h, at(1), 0).unwrap();
+    moved("insert");
+    assert!(index.lock(h).replace(h, at(1), at(2)));
+    moved("replace");
+    assert!(index.lock(h).set_subtree_index(h, at(2), 5).unwrap());
+    moved("set subtree index");
+    assert!(index.lock(h).remove(h, at(2)));
+    moved("remove");
+    for i in 0..2_000 {
+        index.lock(hash(i, 1)).insert(hash(i, 1), at(i + 1), 0).unwrap();
+        let mut guard = index.lock(h);
+        let leaf = index.directory.leaf(&index.arena, 0, index.home(h));
+        let before = index.stats();
+        moved("insert");
+        // Rebuilds or splits as soon as that is of use; nothing else happens to the shard here.
+        let grew = guard.make_room(&leaf).unwrap();
+        let after = index.stats();
+        assert_eq!(grew, before.rebuilds + before.splits < after.rebuilds + after.splits);
+        if grew {
+            moved("rebuild or split");
+        }
+    }
+    assert!(index.stats().rebuilds == 3 && index.stats().splits >= 1, "{:?}", index.stats());
+    // Reading, and not finding, change nothing.
+    let now = header.version_before_read();
+    assert!(!index.lock(h).remove(h, at(77)));
+    assert!(!index.lock(h).replace(h, at(77), at(78)));
+    assert!(index.lock(h).candidates(h).contains(at(1)));
+    assert!(header.is_still(now));
 }
 
 /// Subtree indexes cost nothing until one is set, and then only where.

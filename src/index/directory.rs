@@ -18,6 +18,7 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 
 use super::SHARDS;
 use super::arena::Arena;
+use super::bucket::prefetch;
 use super::home::Home;
 use super::packed::Packed;
 use crate::{Error, Result};
@@ -104,6 +105,16 @@ impl Directory {
         }
         let prefix = home.tag as usize & ((1 << word.depth()) - 1);
         Self::load(&word.directory(arena)[prefix])
+    }
+
+    /// Starts to bring the key's entry of a subdirectory near, if there is one.
+    #[inline(always)]
+    pub fn prefetch(&self, arena: &Arena, shard: usize, home: Home) {
+        let word = Self::load(&self.words[self.root(shard, home)]);
+        if word.depth() != 0 {
+            let prefix = home.tag as usize & ((1 << word.depth()) - 1);
+            prefetch(&word.directory(arena)[prefix]);
+        }
     }
 
     /// The page of a key with its arrays. A reader's view may mix two states.

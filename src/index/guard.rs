@@ -131,26 +131,44 @@ impl<'a> ShardGuard<'a> {
         Ok(())
     }
 
-    /// Points an entry of the key to another location. False when `old` is not there.
-    #[must_use]
-    pub fn replace(&mut self, h: KeyHash, old: Location, new: Location) -> bool {
+    /// Points an entry of the key to another location and, if one is given, sets its subtree index;
+    /// readers see both or neither. False when `old` is not there.
+    ///
+    /// # Errors
+    /// As [`ShardGuard::set_subtree_index`]; never without a subtree index.
+    pub fn replace(
+        &mut self,
+        h: KeyHash,
+        old: Location,
+        new: Location,
+        subtree_index: Option<u16>,
+    ) -> Result<bool> {
         let home = self.home(h);
         match self.index.find(self.shard, home, old) {
             Some(Found::Page(leaf, spot)) => {
+                if subtree_index.is_some_and(|index| index != 0) && leaf.subtree.is_none() {
+                    self.add_subtree(home)?;
+                }
+                let leaf = self.index.directory.leaf(&self.index.arena, self.shard, home);
                 let page = self.index.view(self.header, &leaf);
                 let side = page.word(spot) & SECONDARY;
                 let _section = self.header.begin_write();
                 let word = home.primary_word() | side | new.units();
                 page.buckets[spot.bucket].store(spot.slot, word);
-                true
+                if let Some(index) = subtree_index {
+                    page.set_subtree_index(spot, index);
+                }
+                Ok(true)
             }
             Some(Found::Stash(i)) => {
                 let stash = self.index.stash(self.shard);
-                let entry = stash.get(i);
+                let Some(entry) = stash.get(i) else { return Ok(false) };
+                let subtree = subtree_index.unwrap_or(entry.subtree);
                 let _section = self.header.begin_write();
-                entry.map(|entry| stash.set(i, Entry { location: new, ..entry })).is_some()
+                stash.set(i, Entry { location: new, subtree, ..entry });
+                Ok(true)
             }
-            None => false,
+            None => Ok(false),
         }
     }
 

@@ -11,7 +11,7 @@ use super::page::Spot;
 use super::sizing::PAGE_BUCKETS_MAX;
 use super::slot::tag;
 
-const NODES: usize = 64;
+const NODES: usize = 16;
 /// Chains are short: eight ways at each step. Longer ones are not followed.
 const SPOTS_MAX: usize = 8;
 
@@ -48,7 +48,7 @@ impl Search {
         let (word, bit) = (bucket / 64, 1u64 << (bucket % 64));
         if self.len < NODES && self.visited[word] & bit == 0 {
             self.visited[word] |= bit;
-            // A page has at most 256 buckets, a search 64 nodes, a bucket 8 slots.
+            // A page has at most 256 buckets, a search 16 nodes, a bucket 8 slots.
             let (bucket, parent, via) = (bucket as u16, parent as u8, via as u8);
             self.nodes[self.len] = Node { bucket, parent, via, spots };
             self.len += 1;

@@ -6,15 +6,15 @@
 //!
 //! # Model
 //!
-//! The hash picks a shard; the [`directory`] leads to a page of up to 256 [`bucket`]s; the key
-//! lives in one of two buckets of that page, chosen as [`home`] says, or in the shard's [`stash`].
-//! Pages grow and split as [`grow`] says, of the sizes in [`sizing`]. All memory comes from the
-//! [`arena`] and goes with the index.
+//! The hash picks a shard; the `directory` leads to a page of up to 256 `bucket`s; the key lives
+//! in one of two buckets of that page, chosen as `home` says, or in the shard's `stash`. Pages
+//! grow and split as `grow` says, of the sizes in `sizing`. All memory comes from the
+//! `arena` and goes with the index.
 //!
 //! # Threads
 //!
 //! All calls may come from any thread. Readers take no lock: they note the shard's version, read,
-//! and start again when it moved ([`shard`]). Writers hold the shard's lock, never over I/O. Words
+//! and start again when it moved (`shard`). Writers hold the shard's lock, never over I/O. Words
 //! are atomics throughout.
 //!
 //! # Invariants
@@ -139,13 +139,21 @@ impl Index {
         Ok(Self { kernel, headers, directory, arena, subtree_bytes: AtomicU64::new(0) })
     }
 
-    /// Starts to bring near what a probe of `h` reads first: its shard's header, its way through
-    /// the directory, and its primary bucket. Some twenty to forty operations ahead is right.
+    /// Before [`prefetch`](Self::prefetch): starts to bring near the shard's header and the way
+    /// through the directory of an index that has grown, which `prefetch` reads.
+    #[inline]
+    pub fn prefetch_directory(&self, h: KeyHash) {
+        let shard = shard_of(h);
+        bucket::prefetch(&self.headers[shard]);
+        self.directory.prefetch(&self.arena, shard, self.home(h));
+    }
+
+    /// Starts to bring near what a probe of `h` reads first, its primary bucket. Some ten to
+    /// twenty operations ahead is right.
     #[inline]
     pub fn prefetch(&self, h: KeyHash) {
         let shard = shard_of(h);
         let home = self.home(h);
-        bucket::prefetch(&self.headers[shard]);
         let page = self.directory.page(&self.arena, shard, home);
         if !page.is_none() {
             let buckets = page.buckets(&self.arena);

@@ -105,7 +105,7 @@ impl<'a> Page<'a> {
     }
 
     /// Moves a slot to its key's other bucket.
-    fn shift(&self, from: Spot, to: Spot) {
+    pub fn shift(&self, from: Spot, to: Spot) {
         let word = self.word(from);
         debug_assert_eq!(
             other_bucket(tag(word), from.bucket, self.buckets.len()),
@@ -127,11 +127,8 @@ impl<'a> Page<'a> {
         self.buckets[spot.bucket].load(spot.slot) & !super::slot::OVERFLOW
     }
 
-    /// Empties a slot.
+    /// Empties a slot. What the arrays hold for it means nothing until the next entry.
     pub fn clear(&self, spot: Spot) {
-        if let Some(subtree) = self.subtree {
-            subtree[spot.index()].store(0, Relaxed);
-        }
         self.buckets[spot.bucket].store(spot.slot, 0);
     }
 

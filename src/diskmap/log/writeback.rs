@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -186,11 +186,13 @@ impl Drop for JobDone<'_> {
 pub(crate) struct Waiting {
     shared: Arc<Shared>,
     queue: Mutex<VecDeque<BlockWrite>>,
+    /// When the ticker first saw the queue filled.
+    filled_since: Mutex<Option<Instant>>,
 }
 
 impl Waiting {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, queue: Mutex::default() }
+        Self { shared, queue: Mutex::default(), filled_since: Mutex::default() }
     }
 
     /// Adds a committed range; what exceeds the map's `flush_bytes` goes to the writers.
@@ -208,6 +210,17 @@ impl Waiting {
     /// Hands over everything.
     pub(crate) fn submit_all(&self) {
         self.submit_while(|_| true);
+    }
+
+    /// Hands over everything if the queue has not been empty since before `age`.
+    pub(crate) fn submit_if_older(&self, now: Instant, age: Duration) {
+        let mut since = self.filled_since.lock();
+        if self.queue.lock().is_empty() {
+            *since = None;
+        } else if now.saturating_duration_since(*since.get_or_insert(now)) >= age {
+            *since = None;
+            self.submit_all();
+        }
     }
 
     fn submit_while(&self, condition: impl Fn(&Shared) -> bool) {

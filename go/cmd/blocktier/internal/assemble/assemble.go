@@ -1,12 +1,12 @@
 // Package assemble turns a block's transactions into subtrees, with a map from every transaction to
 // its inpoints beside them.
 //
-// Transactions are taken in batches: the batch goes to the map, which refuses what it already has,
-// and what is new is appended to the last subtree. A subtree that is complete gets its root, the map
-// learns in which subtree its transactions are, and its files are staged, with the inpoints read
-// back from the map. When the block has ended, its merkle root is composed from the subtrees' roots
-// and compared with the header's; only then do the files appear. A failure of the map or of a
-// mapping fails assembling.
+// Transactions are taken in batches: the batch goes to the map, which refuses what it already
+// has, and what is new is appended to the last subtree. A subtree that is complete gets its root,
+// the map learns in which subtree its transactions are, and its files are staged, with the
+// inpoints read back from the map. When the block has ended, its merkle root is composed from the
+// subtrees' roots and compared with the header's; only then do the files appear. A failure of the
+// map or of a mapping fails assembling.
 //
 // An [Assembler] is not for concurrent use.
 package assemble

@@ -295,8 +295,8 @@ func TestChain(t *testing.T) {
 	})
 }
 
-// insertTx returns a legacy block in which a copy of transaction from stands in front of transaction
-// at.
+// insertTx returns a legacy block in which a copy of transaction from stands in front of
+// transaction at.
 func insertTx(t *testing.T, raw []byte, from, at int) []byte {
 	t.Helper()
 	r, err := legacy.NewBlockReader(bytes.NewReader(raw))
@@ -391,7 +391,9 @@ func TestWorkloadDuplicates(t *testing.T) {
 			opt.SkipDuplicates, opt.Leaves, opt.Out = true, 4096, out
 			opt.Decided = func(_ uint64, inserted bool) { got = append(got, inserted) }
 		})
-		b := FromWorkload(g, o.Txs, func(r *workload.Record) { truth = append(truth, !r.Duplicate) })
+		b := FromWorkload(g, o.Txs, func(r *workload.Record) {
+			truth = append(truth, !r.Duplicate)
+		})
 		r, err := a.Assemble(t.Context(), b)
 		if err != nil {
 			t.Fatal(err)

@@ -54,7 +54,8 @@ HASH.block, all of them or none.`,
 	c.Flags().BoolVar(&f.chain, "chain", false, "the file is a chain file whatever its name")
 	c.Flags().StringVar(&f.fees, "fees", "",
 		"JSON file with the fees in order: an array, or an object with an array \"fee\"")
-	c.Flags().StringSliceVar(&f.data, "data", nil, "data files of a node block's subtrees, in order")
+	c.Flags().StringSliceVar(&f.data, "data", nil,
+		"data files of a node block's subtrees, in order")
 	return c
 }
 
@@ -244,8 +245,8 @@ func report(c *cobra.Command, results []*assemble.Result, e *engine.Engine) erro
 		if len(results) > 16 {
 			continue
 		}
-		fmt.Fprintf(to, "block %v: %d transactions, %d inputs, %d subtrees, merkle root %v as in the "+
-			"header\n", r.Hash, r.Txs, r.Inputs, len(r.Subtrees), r.MerkleRoot)
+		fmt.Fprintf(to, "block %v: %d transactions, %d inputs, %d subtrees, merkle root %v as in "+
+			"the header\n", r.Hash, r.Txs, r.Inputs, len(r.Subtrees), r.MerkleRoot)
 	}
 	fmt.Fprintf(to, "%d blocks, %d transactions in %d subtrees\n", len(results), txs, subtrees)
 	for _, d := range disks {

@@ -144,8 +144,9 @@ func versionCommand() *cobra.Command {
 			if v.Library == "" {
 				v.Library = "none in this build: only the Go heap"
 			}
-			_, err := fmt.Fprintf(c.OutOrStdout(), "library %s\nbuild   %s\ngo      %s\nsystem  %s\n",
-				v.Library, v.BuildID, v.Go, v.System)
+			_, err := fmt.Fprintf(c.OutOrStdout(),
+				"library %s\nbuild   %s\ngo      %s\nsystem  %s\n", v.Library, v.BuildID, v.Go,
+				v.System)
 			return err
 		},
 	}

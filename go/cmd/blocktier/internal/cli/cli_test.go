@@ -53,8 +53,8 @@ func entries(t *testing.T, directory string) []string {
 
 func TestAssembleThenValidate(t *testing.T) {
 	data, out := golden.Dir(t), t.TempDir()
-	text, err := execute(t.Context(), "assemble", "--heap", "--json", "--leaves", "64", "--out", out,
-		"--fees", filepath.Join(data, "expected", "block-277647.json"),
+	text, err := execute(t.Context(), "assemble", "--heap", "--json", "--leaves", "64",
+		"--out", out, "--fees", filepath.Join(data, "expected", "block-277647.json"),
 		filepath.Join(data, "blocks", "block-277647.bin"))
 	if err != nil {
 		t.Fatal(err, text)
@@ -140,7 +140,8 @@ func TestChainAndNodeBlock(t *testing.T) {
 func TestWorkloadFiles(t *testing.T) {
 	out := t.TempDir()
 	prefix := filepath.Join(out, "w")
-	text, err := execute(t.Context(), "workload", "--txs", "30000", "--heavy", "1000", "--out", prefix)
+	text, err := execute(t.Context(), "workload", "--txs", "30000", "--heavy", "1000",
+		"--out", prefix)
 	if err != nil || !strings.HasPrefix(text, "30000 records") {
 		t.Fatal(text, err)
 	}

@@ -32,16 +32,17 @@ func demoCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Show assembling and validating on real blocks, and what it costs",
-		Long: `Demo assembles and validates real blocks with a transaction map in two directories and a
-tail so small that records are read back from disk, shows that tampered blocks are refused and where,
-and assembles a synthetic block once off the heap and once on it, in processes of their own. Its files
-are in a scratch directory that is removed at the end.`,
+		Long: `Demo assembles and validates real blocks with a transaction map in two directories
+and a tail so small that records are read back from disk, shows that tampered blocks are refused and
+where, and assembles a synthetic block once off the heap and once on it, in processes of their own.
+Its files are in a scratch directory that is removed at the end.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}
 	c.Flags().Uint64Var(&f.txs, "txs", 1_000_000, "transactions of the synthetic block")
 	c.Flags().StringVar(&f.data, "data", "tests/data", "directory of the real blocks")
-	c.Flags().StringVar(&f.scratch, "scratch", ".", "directory in which the scratch directory is made")
+	c.Flags().StringVar(&f.scratch, "scratch", ".",
+		"directory in which the scratch directory is made")
 	c.Flags().StringVar(&f.tail, "tail", "16M", "RAM for recent records with the synthetic block")
 	c.Flags().BoolVar(&f.heap, "heap", false, "show the Go-heap implementation alone")
 	return c
@@ -110,9 +111,10 @@ func (f *demoFlags) show(ctx context.Context, to io.Writer, scratch string) (*de
 	}
 	fmt.Fprintf(to, "\n3. A synthetic block of %d transactions\n\n", f.txs)
 	if !f.heap {
-		if r.Disk, err = f.child(ctx, scratch, "--tail", f.tail,
-			"--txmap-dir", filepath.Join(scratch, "map-a"), "--txmap-dir",
-			filepath.Join(scratch, "map-b"), "--subtree-dir", filepath.Join(scratch, "trees")); err != nil {
+		in := func(name string) string { return filepath.Join(scratch, name) }
+		r.Disk, err = f.child(ctx, scratch, "--tail", f.tail, "--txmap-dir", in("map-a"),
+			"--txmap-dir", in("map-b"), "--subtree-dir", in("trees"))
+		if err != nil {
 			return nil, fmt.Errorf("synthetic block off the heap: %w", err)
 		}
 	}

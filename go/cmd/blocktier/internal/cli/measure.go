@@ -34,7 +34,8 @@ type measured struct {
 	Subtrees   int    `json:"subtrees"`
 	Root       string `json:"merkle_root"`
 	FileBytes  int64  `json:"file_bytes"`
-	// Seconds of assembling, of which WriteSeconds went into reading inpoints back and writing files.
+	// Seconds of assembling, of which WriteSeconds went into reading inpoints back and writing
+	// files.
 	Seconds      float64 `json:"seconds"`
 	WriteSeconds float64 `json:"write_seconds"`
 	TxsPerSec    float64 `json:"transactions_per_second"` // without writing files
@@ -214,7 +215,9 @@ func compare(to io.Writer, disk, heap *measured) {
 	fmt.Fprintf(to, "  %-48s%14s%14s\n", "", "off-heap", "Go heap")
 	row("assembling", "s", func(m *measured) float64 { return m.Seconds - m.WriteSeconds }, 2)
 	row("assembling", "transactions/s", func(m *measured) float64 { return m.TxsPerSec }, 0)
-	row("writing subtrees and inpoints", "s", func(m *measured) float64 { return m.WriteSeconds }, 2)
+	row("writing subtrees and inpoints", "s", func(m *measured) float64 {
+		return m.WriteSeconds
+	}, 2)
 	row("reading the oldest inpoints back", "records/s", func(m *measured) float64 {
 		return m.ReadBackPerSec
 	}, 0)

@@ -24,11 +24,12 @@ func validateCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "validate BLOCK|RECORDS [SUBTREE...]",
 		Short: "Check a block's subtrees and inpoints, or a file of records",
-		Long: `Validate reads a node block (.block) and checks its subtrees: their roots, sums, leaves,
-duplicates, the coinbase, the block's merkle root, double spends, and that parents come first. The
-subtrees are ROOT.subtree with their inpoints in ROOT.subtreeMeta, in the block's directory or that
-of --dir, or the files given in order. A file of records (.rec) is checked for duplicates and double
-spends. The exit code is 1 if something fails; what fails and where is printed.`,
+		Long: `Validate reads a node block (.block) and checks its subtrees: their roots, sums,
+leaves, duplicates, the coinbase, the block's merkle root, double spends, and that parents come
+first. The subtrees are ROOT.subtree with their inpoints in ROOT.subtreeMeta, in the block's
+directory or that of --dir, or the files given in order. A file of records (.rec) is checked for
+duplicates and double spends. The exit code is 1 if something fails; what fails and where is
+printed.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, arguments []string) error {
 			return f.run(c, arguments[0], arguments[1:])

@@ -20,9 +20,9 @@ func workloadCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "workload --out PREFIX",
 		Short: "Generate synthetic transaction records with their ground truth",
-		Long: `Workload writes PREFIX.rec, PREFIX.dup, PREFIX.conf and PREFIX.json: records, those that
-repeat an earlier one, inputs that spend a spent outpoint, and counts. The same options give the same
-bytes on every machine.`,
+		Long: `Workload writes PREFIX.rec, PREFIX.dup, PREFIX.conf and PREFIX.json: records, those
+that repeat an earlier one, inputs that spend a spent outpoint, and counts. The same options give
+the same bytes on every machine.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return writeWorkload(c, o, prefix) },
 	}
@@ -37,7 +37,8 @@ bytes on every machine.`,
 	flags.Uint64Var(&o.ChainLen, "chain-len", o.ChainLen, "links per chain; 0: no chains")
 	flags.Float64Var(&o.DupTx, "dup-tx", o.DupTx, "share of repeated records")
 	flags.Float64Var(&o.DupSpend, "dup-spend", o.DupSpend, "share of double spends")
-	flags.Float64Var(&o.DupInput, "dup-input", o.DupInput, "share of records with an outpoint twice")
+	flags.Float64Var(&o.DupInput, "dup-input", o.DupInput,
+		"share of records with an outpoint twice")
 	flags.Uint64Var(&o.MaxInputs, "max-inputs", o.MaxInputs, "most inputs of a record")
 	if err := c.MarkFlagRequired("out"); err != nil {
 		panic(err) // the flag was defined above

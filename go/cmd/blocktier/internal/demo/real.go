@@ -41,7 +41,8 @@ func (p *Place) open(name string) (*engine.Engine, error) {
 	var s settings.Settings
 	if !p.Heap {
 		dir := filepath.Join(p.Scratch, name)
-		s.BlockAssemblyTxMapDirs = []string{filepath.Join(dir, "map-a"), filepath.Join(dir, "map-b")}
+		s.BlockAssemblyTxMapDirs = []string{filepath.Join(dir, "map-a"),
+			filepath.Join(dir, "map-b")}
 		s.BlockAssemblySubtreeMmapDir = filepath.Join(dir, "trees")
 		s.TxMapTail, s.TxMapSegment = smallTail, "1M"
 	}
@@ -278,8 +279,8 @@ func (r *real) validate(ctx context.Context, d done) error {
 		return fmt.Errorf("refused: %v", v.Failures)
 	}
 	if v.Records != d.result.Txs || v.Inputs != d.result.Inputs {
-		return fmt.Errorf("%d transactions with %d inputs validated, %d with %d assembled", v.Records,
-			v.Inputs, d.result.Txs, d.result.Inputs)
+		return fmt.Errorf("%d transactions with %d inputs validated, %d with %d assembled",
+			v.Records, v.Inputs, d.result.Txs, d.result.Inputs)
 	}
 	return nil
 }

@@ -93,12 +93,12 @@ func flippedTransaction(ctx context.Context, place *Place) (Refusal, error) {
 	}
 	raw[len(raw)-1] ^= 1
 	_, refusal, err := attempt(ctx, place, raw, "")
-	return refusalOf(fmt.Sprintf("%s with one bit changed in byte %d, in the last transaction", name,
-		len(raw)-1), refusal, assemble.ErrRoot), err
+	return refusalOf(fmt.Sprintf("%s with one bit changed in byte %d, in the last transaction",
+		name, len(raw)-1), refusal, assemble.ErrRoot), err
 }
 
-// repeatedLast repeats the last of an odd number of transactions, which leaves the merkle root as it
-// is: an odd node is paired with itself.
+// repeatedLast repeats the last of an odd number of transactions, which leaves the merkle root as
+// it is: an odd node is paired with itself.
 func repeatedLast(ctx context.Context, place *Place) (Refusal, error) {
 	const name = "block-379389.bin"
 	raw, err := os.ReadFile(filepath.Join(place.Data, "blocks", name))
@@ -119,8 +119,9 @@ func repeatedLast(ctx context.Context, place *Place) (Refusal, error) {
 	// The count has three bytes from 253 to 65,535.
 	binary.LittleEndian.PutUint16(raw[legacy.HeaderSize+1:], uint16(b.Count+1))
 	_, refusal, err := attempt(ctx, place, raw, "")
-	return refusalOf(name+" with its last transaction twice, whose merkle root is still the header's",
-		refusal, assemble.ErrDuplicate), err
+	return refusalOf(name+
+		" with its last transaction twice, whose merkle root is still the header's", refusal,
+		assemble.ErrDuplicate), err
 }
 
 // flippedSubtree changes one bit of a txid in a subtree's file.
@@ -176,7 +177,8 @@ func doubleSpend(ctx context.Context, place *Place) (Refusal, error) {
 		return Refusal{}, err
 	}
 	defer f.Close() // only read from
-	r := Refusal{What: "the records of block-277647 and one more, whose second input is spent already"}
+	r := Refusal{
+		What: "the records of block-277647 and one more, whose second input is spent already"}
 	v, err := validate.Records(ctx, f, 8, nil)
 	if err != nil {
 		return r, err

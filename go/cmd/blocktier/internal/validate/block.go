@@ -34,8 +34,8 @@ type BlockOptions struct {
 	Trees *tree.Maker
 	// Limit is how many failures are collected; all are counted.
 	Limit int
-	// Progress, if not nil, is called now and then with the number of transactions whose inputs were
-	// checked.
+	// Progress, if not nil, is called now and then with the number of transactions whose inputs
+	// were checked.
 	Progress func(uint64)
 }
 
@@ -254,8 +254,8 @@ func (c *check) placeholder(n *tree.Node) {
 		c.failAt(Coinbase, 0, 0, n.Hash, "the first leaf is not the coinbase placeholder")
 	}
 	if n.Fee != 0 || n.SizeInBytes != 0 {
-		c.failAt(Coinbase, 0, 0, n.Hash, fmt.Sprintf("the placeholder has a fee of %d and a size of "+
-			"%d, not 0", n.Fee, n.SizeInBytes))
+		c.failAt(Coinbase, 0, 0, n.Hash, fmt.Sprintf("the placeholder has a fee of %d and a size "+
+			"of %d, not 0", n.Fee, n.SizeInBytes))
 	}
 }
 

@@ -115,7 +115,8 @@ func TestStoredSubtrees(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	slices.Reverse(paths)
-	if v := checkOf(t, OfFiles(n, paths)); v.OK || v.Failed[Root] != 32 || v.Failed[BlockRoot] != 1 {
+	v = checkOf(t, OfFiles(n, paths))
+	if v.OK || v.Failed[Root] != 32 || v.Failed[BlockRoot] != 1 {
 		t.Errorf("subtrees in the wrong order: %v", v.Failed)
 	}
 }
@@ -207,85 +208,89 @@ func rootOf(level []chainhash.Hash) chainhash.Hash {
 	return level[0]
 }
 
+func flip(at int) func([]byte) []byte {
+	return func(b []byte) []byte { b[at] ^= 4; return b }
+}
+
+func subtreeOf(dir string, n *legacy.NodeBlock, i int) string {
+	return filepath.Join(dir, n.Subtrees[i].String()+".subtree")
+}
+
+// defects of block 384188, which has 1356 transactions, in subtrees of 256.
+var defects = []struct {
+	name   string
+	change func(t *testing.T, dir string, n *legacy.NodeBlock)
+	kinds  map[Kind]int
+	text   string
+}{
+	{"one bit of a txid", func(t *testing.T, dir string, n *legacy.NodeBlock) {
+		edit(t, subtreeOf(dir, n, 3), flip(nodesAt+48*7+5))
+	}, map[Kind]int{Root: 2, BlockRoot: 1}, "subtree 3: its leaves give"},
+	{"one bit of the stored root", func(t *testing.T, dir string, n *legacy.NodeBlock) {
+		edit(t, subtreeOf(dir, n, 2), flip(8))
+	}, map[Kind]int{Root: 1, Inpoints: 1}, "subtree 2: its leaves give"},
+	{"one bit of a fee", func(t *testing.T, dir string, n *legacy.NodeBlock) {
+		edit(t, subtreeOf(dir, n, 1), flip(nodesAt+48*9+32))
+	}, map[Kind]int{Sum: 1}, "subtree 1: the fees"},
+	{"one bit of a size", func(t *testing.T, dir string, n *legacy.NodeBlock) {
+		edit(t, subtreeOf(dir, n, 1), flip(nodesAt+48*9+40))
+	}, map[Kind]int{Sum: 1}, "subtree 1: the sizes"},
+	{"one bit of the header's root", func(_ *testing.T, _ string, n *legacy.NodeBlock) {
+		n.Header.MerkleRoot[9] ^= 1
+	}, map[Kind]int{BlockRoot: 1}, "the header says"},
+	{"another coinbase", func(_ *testing.T, _ string, n *legacy.NodeBlock) {
+		n.Coinbase.ID[0] ^= 1
+	}, map[Kind]int{BlockRoot: 1}, "the header says"},
+	{"a wrong transaction count", func(_ *testing.T, _ string, n *legacy.NodeBlock) {
+		n.Txs++
+	}, map[Kind]int{Count: 1}, "the block says 1357 transactions"},
+	{"a wrong block size", func(_ *testing.T, _ string, n *legacy.NodeBlock) {
+		n.Size--
+	}, map[Kind]int{Sum: 1}, "the block says 998201"},
+	{"a transaction twice", func(t *testing.T, dir string, n *legacy.NodeBlock) {
+		rebuild(t, dir, n, 2, func(nodes []tree.Node) []tree.Node {
+			nodes[11] = nodes[4]
+			return nodes
+		})
+	}, map[Kind]int{Duplicate: 1}, "record 523: transaction"},
+	{"the coinbase twice", func(t *testing.T, dir string, n *legacy.NodeBlock) {
+		rebuild(t, dir, n, 1, func(nodes []tree.Node) []tree.Node {
+			nodes[5].Hash = n.Coinbase.ID
+			return nodes
+		})
+	}, map[Kind]int{Coinbase: 1}, "subtree 1: record 261: the coinbase is there once more"},
+	{"a placeholder in the middle", func(t *testing.T, dir string, n *legacy.NodeBlock) {
+		rebuild(t, dir, n, 1, func(nodes []tree.Node) []tree.Node {
+			nodes[6].Hash = tree.Placeholder
+			return nodes
+		})
+	}, map[Kind]int{Coinbase: 1}, "record 262: a coinbase placeholder that is not the first"},
+	{"no placeholder", func(t *testing.T, dir string, n *legacy.NodeBlock) {
+		rebuild(t, dir, n, 0, func(nodes []tree.Node) []tree.Node {
+			nodes[0].Hash = n.Coinbase.ID
+			return nodes
+		})
+	}, map[Kind]int{Coinbase: 1}, "the first leaf is not the coinbase placeholder"},
+	{"a placeholder with a fee", func(t *testing.T, dir string, n *legacy.NodeBlock) {
+		rebuild(t, dir, n, 0, func(nodes []tree.Node) []tree.Node {
+			nodes[0].Fee = 1
+			return nodes
+		})
+	}, map[Kind]int{Coinbase: 1}, "the placeholder has a fee of 1"},
+	{"a txid that is all zero", func(t *testing.T, dir string, n *legacy.NodeBlock) {
+		rebuild(t, dir, n, 4, func(nodes []tree.Node) []tree.Node {
+			nodes[0].Hash = chainhash.Hash{}
+			return nodes
+		})
+	}, map[Kind]int{Leaf: 1}, "record 1024: a txid that is all zero"},
+}
+
 // Every defect gives a failure of its kind at its place, and no failure of another kind than those
 // that follow from it.
 func TestDefects(t *testing.T) {
-	const name = "block-384188" // 1356 transactions
-	subtreeOf := func(dir string, n *legacy.NodeBlock, i int) string {
-		return filepath.Join(dir, n.Subtrees[i].String()+".subtree")
-	}
-	flip := func(at int) func([]byte) []byte {
-		return func(b []byte) []byte { b[at] ^= 4; return b }
-	}
-	for _, c := range []struct {
-		name   string
-		change func(t *testing.T, dir string, n *legacy.NodeBlock)
-		kinds  map[Kind]int
-		text   string
-	}{
-		{"one bit of a txid", func(t *testing.T, dir string, n *legacy.NodeBlock) {
-			edit(t, subtreeOf(dir, n, 3), flip(nodesAt+48*7+5))
-		}, map[Kind]int{Root: 2, BlockRoot: 1}, "subtree 3: its leaves give"},
-		{"one bit of the stored root", func(t *testing.T, dir string, n *legacy.NodeBlock) {
-			edit(t, subtreeOf(dir, n, 2), flip(8))
-		}, map[Kind]int{Root: 1, Inpoints: 1}, "subtree 2: its leaves give"},
-		{"one bit of a fee", func(t *testing.T, dir string, n *legacy.NodeBlock) {
-			edit(t, subtreeOf(dir, n, 1), flip(nodesAt+48*9+32))
-		}, map[Kind]int{Sum: 1}, "subtree 1: the fees"},
-		{"one bit of a size", func(t *testing.T, dir string, n *legacy.NodeBlock) {
-			edit(t, subtreeOf(dir, n, 1), flip(nodesAt+48*9+40))
-		}, map[Kind]int{Sum: 1}, "subtree 1: the sizes"},
-		{"one bit of the header's root", func(_ *testing.T, _ string, n *legacy.NodeBlock) {
-			n.Header.MerkleRoot[9] ^= 1
-		}, map[Kind]int{BlockRoot: 1}, "the header says"},
-		{"another coinbase", func(_ *testing.T, _ string, n *legacy.NodeBlock) {
-			n.Coinbase.ID[0] ^= 1
-		}, map[Kind]int{BlockRoot: 1}, "the header says"},
-		{"a wrong transaction count", func(_ *testing.T, _ string, n *legacy.NodeBlock) {
-			n.Txs++
-		}, map[Kind]int{Count: 1}, "the block says 1357 transactions"},
-		{"a wrong block size", func(_ *testing.T, _ string, n *legacy.NodeBlock) {
-			n.Size--
-		}, map[Kind]int{Sum: 1}, "the block says 998201"},
-		{"a transaction twice", func(t *testing.T, dir string, n *legacy.NodeBlock) {
-			rebuild(t, dir, n, 2, func(nodes []tree.Node) []tree.Node {
-				nodes[11] = nodes[4]
-				return nodes
-			})
-		}, map[Kind]int{Duplicate: 1}, "record 523: transaction"},
-		{"the coinbase twice", func(t *testing.T, dir string, n *legacy.NodeBlock) {
-			rebuild(t, dir, n, 1, func(nodes []tree.Node) []tree.Node {
-				nodes[5].Hash = n.Coinbase.ID
-				return nodes
-			})
-		}, map[Kind]int{Coinbase: 1}, "subtree 1: record 261: the coinbase is there once more"},
-		{"a placeholder in the middle", func(t *testing.T, dir string, n *legacy.NodeBlock) {
-			rebuild(t, dir, n, 1, func(nodes []tree.Node) []tree.Node {
-				nodes[6].Hash = tree.Placeholder
-				return nodes
-			})
-		}, map[Kind]int{Coinbase: 1}, "record 262: a coinbase placeholder that is not the first"},
-		{"no placeholder", func(t *testing.T, dir string, n *legacy.NodeBlock) {
-			rebuild(t, dir, n, 0, func(nodes []tree.Node) []tree.Node {
-				nodes[0].Hash = n.Coinbase.ID
-				return nodes
-			})
-		}, map[Kind]int{Coinbase: 1}, "the first leaf is not the coinbase placeholder"},
-		{"a placeholder with a fee", func(t *testing.T, dir string, n *legacy.NodeBlock) {
-			rebuild(t, dir, n, 0, func(nodes []tree.Node) []tree.Node {
-				nodes[0].Fee = 1
-				return nodes
-			})
-		}, map[Kind]int{Coinbase: 1}, "the placeholder has a fee of 1"},
-		{"a txid that is all zero", func(t *testing.T, dir string, n *legacy.NodeBlock) {
-			rebuild(t, dir, n, 4, func(nodes []tree.Node) []tree.Node {
-				nodes[0].Hash = chainhash.Hash{}
-				return nodes
-			})
-		}, map[Kind]int{Leaf: 1}, "record 1024: a txid that is all zero"},
-	} {
+	for _, c := range defects {
 		t.Run(c.name, func(t *testing.T) {
-			dir, n := assembled(t, name, 256)
+			dir, n := assembled(t, "block-384188", 256)
 			c.change(t, dir, n)
 			v := checkOf(t, InDirectory(n, dir))
 			// Changing leaves also cuts transactions from their parents; that is not asked here.

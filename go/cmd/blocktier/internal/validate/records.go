@@ -13,9 +13,9 @@ import (
 const checkEvery = 1 << 14
 
 // Records checks the records of r in order: a txid that was seen before is a duplicate, and its
-// inputs are skipped; of other records each input whose outpoint is already spent is a double spend.
-// Nothing else is looked at. limit is how many failures are collected; progress, if not nil, is
-// called now and then with the number of bytes read.
+// inputs are skipped; of other records each input whose outpoint is already spent is a double
+// spend. Nothing else is looked at. limit is how many failures are collected; progress, if not nil,
+// is called now and then with the number of bytes read.
 func Records(ctx context.Context, r io.Reader, limit int, progress func(bytes int64)) (*Verdict,
 	error) {
 	const chunk = 1 << 14

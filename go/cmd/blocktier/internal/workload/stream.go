@@ -14,7 +14,8 @@ const hashSize = 32
 const chunkBytes = 1 << 20
 
 // stream is an endless sequence of bytes: chunk k is SHAKE-128("seed|name|k"). A goroutine of its
-// own squeezes the next chunks ahead of the reader. Not for concurrent use; stop ends the goroutine.
+// own squeezes the next chunks ahead of the reader. Not for concurrent use; stop ends the
+// goroutine.
 type stream struct {
 	full, free chan []byte
 	done       chan struct{}

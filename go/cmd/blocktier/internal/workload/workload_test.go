@@ -45,7 +45,8 @@ func TestReferenceWorkload(t *testing.T) {
 		t.Errorf("digests %+v, want %+v", s.SHA256, want)
 	}
 	for suffix, digest := range map[string]string{".rec": want.Rec, ".dup": want.Dup,
-		".conf": want.Conf, ".json": "51df8792d299c1f42ac879a04e51ecde938a71469382d43c24b99df0e1427be0"} {
+		".conf": want.Conf,
+		".json": "51df8792d299c1f42ac879a04e51ecde938a71469382d43c24b99df0e1427be0"} {
 		if got := hexSum(files[suffix].Bytes()); got != digest {
 			t.Errorf("%s: sha256 %s, want %s", suffix, got, digest)
 		}
