@@ -17,19 +17,19 @@ NATIVE_LIBS := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: library-release ## Build the library and the command line tool (target/release)
-	cd go/cmd/blocktier && go build -o "$(CURDIR)/target/release/blocktier" .
-	@echo "built target/release/blocktier"
+build: library-release ## Build the library and the command line tool (build/blocktier)
+	cd go/cmd/blocktier && go build -o "$(CURDIR)/build/blocktier" .
+	@echo "built build/blocktier"
 
 demo: ## Assemble and validate real blocks, and 1M synthetic transactions beside the Go heap
 	@scripts/demo-check.sh 1000000
 	@$(MAKE) --no-print-directory build
-	target/release/blocktier demo --scratch target
+	build/blocktier demo --scratch build
 
 demo-10m: ## The same with 10M synthetic transactions
 	@scripts/demo-check.sh 10000000
 	@$(MAKE) --no-print-directory build
-	target/release/blocktier demo --scratch target --txs 10000000
+	build/blocktier demo --scratch build --txs 10000000
 
 test: library-checked ## All tests, Rust and Go, with counts of passed, failed and skipped
 	go run scripts/run-suites.go
@@ -86,3 +86,4 @@ install: library-release ## Install header, libraries and pkg-config file; PREFI
 clean: ## Remove everything that was built
 	cargo clean
 	rm -f go/internal/ffi/build_id.h go/internal/ffi/lib/*/libblocktier.a
+	rm -rf build

@@ -12,7 +12,10 @@ ffi=$root/go/internal/ffi
 
 case "$(uname -s)" in
     Linux) ;;
-    *) echo "place-library: the library is for Linux; Go builds without it use the heap" >&2; exit 1 ;;
+    *)
+        echo "place-library: the library is for Linux; Go builds without it use the heap" >&2
+        exit 1
+        ;;
 esac
 case "$(uname -m)" in
     x86_64 | amd64) arch=amd64 ;;

@@ -1,14 +1,14 @@
 // Command run-suites runs the project's test suites one after the other and sums them up: a table
-// with counts and times, every test that failed with its output, and every test or part of one that
-// was skipped with its reason. It fails if any test failed, any suite could not be built, or a suite
-// ran no test at all.
+// with counts and times, every test that failed with its output, and every test or part of one
+// that was skipped with its reason. It fails if any test failed, any suite could not be built, or
+// a suite ran no test at all.
 //
 //	go run scripts/run-suites.go                 all suites
 //	go run scripts/run-suites.go rust go-race    those alone
 //	go run scripts/run-suites.go -list           their names and commands
 //
-// The summary also goes to target/test-summary.txt. It needs nothing but the standard library and is
-// run from the repository's root; make test does it, after building the library that Go links.
+// The summary also goes to target/test-summary.txt. It needs nothing but the standard library and
+// is run from the repository's root; make test does it, after building the library that Go links.
 package main
 
 import (
@@ -228,8 +228,8 @@ func readGo(r *result, output io.Reader) {
 	}
 }
 
-// packageFailed reports a package that failed without a failed test: it did not build, it crashed, or
-// its TestMain found something left over.
+// packageFailed reports a package that failed without a failed test: it did not build, it crashed,
+// or its TestMain found something left over.
 func (r *result) packageFailed(name string, ended map[string]string, output *bytes.Buffer) {
 	delete(ended, name+".")
 	if failedBelow(ended, name+".") {
@@ -270,85 +270,108 @@ func reason(output string) string {
 
 var (
 	rustTest    = regexp.MustCompile(`^test (.+?) \.\.\. (ok|FAILED|ignored)(?:, (.*))?$`)
+	rustStart   = regexp.MustCompile(`^running (\d+) tests?$`)
 	rustTotal   = regexp.MustCompile(`^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored;`)
 	rustSection = regexp.MustCompile(`^---- (.+) stdout ----$`)
 	rustSkip    = regexp.MustCompile(`(?i)\bskipped:|only .* (?:was|is) tested|stands in for it`)
 )
 
-// readRust reads libtest's text: one line per test, then a section of output per test, which
-// --show-output gives for tests that passed too. Lines in it that say that something could not be
-// tested here count as a skipped part.
+// rustReader reads libtest's text, binary after binary: a line per test, then a section of output
+// per test, which --show-output gives for tests that passed too, then a line with totals.
+type rustReader struct {
+	*result
+	section  string // the test whose output is being read
+	failing  bool   // the sections are those of failed tests
+	sections map[string]*strings.Builder
+	failed   []string
+	begun    int    // tests that the binaries were going to run
+	counted  [3]int // passed, failed, ignored
+	totals   [3]int // the same as the binaries count them
+}
+
 func readRust(r *result, output io.Reader) {
-	section, inFailures, ignored := "", false, 0
-	var totals [3]int
-	sections := map[string]*strings.Builder{}
-	var failed []string
-	finish := func() {
-		for _, name := range failed {
-			text := ""
-			if sections[name] != nil {
-				text = sections[name].String()
-			}
-			r.failures = append(r.failures, name+"\n"+strings.TrimSpace(text))
-		}
-		section, inFailures, failed = "", false, nil
-		clear(sections)
-	}
+	reader := &rustReader{result: r, sections: map[string]*strings.Builder{}}
 	for line := range lines(output) {
-		if found := rustSection.FindStringSubmatch(line); found != nil {
-			section = found[1]
-			sections[section] = &strings.Builder{}
-			continue
-		}
-		if section == "" || strings.HasPrefix(line, "test result:") {
-			if found := rustTest.FindStringSubmatch(line); found != nil {
-				r.countRust(found, &failed)
-				if found[2] == "ignored" {
-					ignored++
-				}
-				continue
-			}
-		}
-		switch {
-		case strings.HasPrefix(line, "test result:"):
-			for i, text := range rustTotal.FindStringSubmatch(line)[1:] {
-				total, _ := strconv.Atoi(text)
-				totals[i] += total
-			}
-			finish()
-		case line == "successes:" || line == "failures:":
-			section, inFailures = "", line == "failures:"
-		case section != "":
-			fmt.Fprintln(sections[section], line)
-			if !inFailures && rustSkip.MatchString(line) {
-				r.skipped++
-				r.skips = append(r.skips, section+": "+strings.TrimSpace(line))
-			}
-		}
+		reader.line(line)
 	}
-	finish()
-	if counted := [3]int{r.passed, r.failed, ignored}; counted != totals {
+	reader.endBinary()
+	ended := reader.totals[0] + reader.totals[1] + reader.totals[2]
+	if ended != reader.begun {
 		r.failed++
-		text := fmt.Sprintf("counted %v tests (passed, failed, ignored), their own totals are %v", counted, totals)
-		r.failures = append(r.failures, "reading the output of cargo test\n"+text)
+		r.failures = append(r.failures, fmt.Sprintf("a test program that ended early: of %d tests "+
+			"that began %d are in a summary; see above", reader.begun, ended))
+	} else if reader.counted != reader.totals {
+		r.failed++
+		r.failures = append(r.failures, fmt.Sprintf("the output could not be read: found %v tests "+
+			"(passed, failed, ignored), the summaries have %v", reader.counted, reader.totals))
 	}
 }
 
-func (r *result) countRust(found []string, failed *[]string) {
-	switch name := found[1]; found[2] {
+func (r *rustReader) line(line string) {
+	test, total := rustTest.FindStringSubmatch(line), rustTotal.FindStringSubmatch(line)
+	section, start := rustSection.FindStringSubmatch(line), rustStart.FindStringSubmatch(line)
+	switch {
+	case start != nil && r.section == "":
+		count, _ := strconv.Atoi(start[1])
+		r.begun += count
+	case section != nil:
+		r.section = section[1]
+		r.sections[r.section] = &strings.Builder{}
+	case total != nil:
+		for i, text := range total[1:] {
+			count, _ := strconv.Atoi(text)
+			r.totals[i] += count
+		}
+		r.endBinary()
+	case line == "successes:" || line == "failures:":
+		r.section, r.failing = "", line == "failures:"
+	case r.section != "":
+		r.outputLine(line)
+	case test != nil:
+		r.test(test[1], test[2], test[3])
+	}
+}
+
+// outputLine takes a line that a test wrote. Of a test that passed, one that says that something
+// could not be tested here counts as a skipped part.
+func (r *rustReader) outputLine(line string) {
+	fmt.Fprintln(r.sections[r.section], line)
+	if !r.failing && rustSkip.MatchString(line) {
+		r.skipped++
+		r.skips = append(r.skips, r.section+": "+strings.TrimSpace(line))
+	}
+}
+
+func (r *rustReader) test(name, outcome, said string) {
+	switch outcome {
 	case "ok":
 		r.passed++
+		r.counted[0]++
 	case "ignored":
 		r.skipped++
-		said := found[3]
+		r.counted[2]++
 		if said == "" {
 			said = "ignored, no reason given"
 		}
 		r.skips = append(r.skips, name+": "+said)
 	default:
-		r.failed++
-		*failed = append(*failed, name)
+		r.result.failed++
+		r.counted[1]++
+		r.failed = append(r.failed, name)
 	}
+}
+
+// endBinary keeps the output of the failed tests of one binary.
+func (r *rustReader) endBinary() {
+	for _, name := range r.failed {
+		text := ""
+		if r.sections[name] != nil {
+			text = strings.TrimSpace(r.sections[name].String())
+		}
+		r.failures = append(r.failures, name+"\n"+text)
+	}
+	r.section, r.failing, r.failed = "", false, nil
+	clear(r.sections)
 }
 
 // lines yields the lines of a reader, however long they are.
@@ -396,7 +419,8 @@ func summarize(suites []suite, results []result) error {
 			strconv.FormatFloat(r.seconds, 'f', 1, 64), note)
 		passed, failed, skipped = passed+r.passed, failed+r.failed, skipped+r.skipped
 	}
-	fmt.Fprintf(&out, "%d passed, %d failed, %d skipped in %d suites\n", passed, failed, skipped, len(suites))
+	fmt.Fprintf(&out, "%d passed, %d failed, %d skipped in %d suites\n", passed, failed, skipped,
+		len(suites))
 	fmt.Print(out.String())
 	if err := os.MkdirAll("target", 0o755); err != nil {
 		return err

@@ -33,3 +33,8 @@ pub mod ffi;
 
 pub use error::{Error, Result};
 pub use types::{Hash, TxId};
+
+/// The Rust example of the README, as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

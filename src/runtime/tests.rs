@@ -1,3 +1,5 @@
+//! Tests of runtime, disks, budget and events.
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Weak, mpsc};

@@ -1,3 +1,5 @@
+//! Tests of the fault-injecting storage.
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 

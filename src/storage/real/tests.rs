@@ -1,3 +1,5 @@
+//! Tests of the storage over real files.
+
 use super::*;
 use crate::storage::AlignedBuf;
 
