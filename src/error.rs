@@ -14,6 +14,10 @@ pub enum Error {
     #[error("invalid argument: {0}")]
     InvalidArgument(String),
 
+    /// A pointer that must not be null is (C ABI only).
+    #[error("{0} must not be null")]
+    NullPointer(&'static str),
+
     /// A setting has an unknown name, a malformed value or one outside its range.
     #[error("setting {key}: {reason}")]
     Setting {
@@ -25,7 +29,8 @@ pub enum Error {
 
     /// The value is longer than this map can hold.
     #[error(
-        "value of {bytes} bytes is longer than the limit of {limit} bytes; raise txMapSegment to store it"
+        "value of {bytes} bytes is longer than the limit of {limit} bytes; \
+         raise txMapSegment to store it"
     )]
     ValueTooLarge {
         /// Length of the value.
@@ -49,12 +54,27 @@ pub enum Error {
     },
 
     /// No space is left (or a quota is exhausted) for `needed` bytes at `path`.
-    #[error("no space for {needed} bytes at {path}: {source}; free space or add a directory", path = .path.display())]
+    #[error(
+        "no space for {needed} bytes at {path}: {source}; free space or add a directory",
+        path = .path.display()
+    )]
     DiskFull {
         /// The file or directory.
         path: PathBuf,
         /// Bytes that were asked for.
         needed: u64,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+
+    /// A directory that was named cannot be used as it is.
+    #[error("directory {path}: {reason} ({source})", path = .path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong and what would help.
+        reason: &'static str,
         /// What the operating system said.
         #[source]
         source: io::Error,
@@ -72,7 +92,11 @@ pub enum Error {
     },
 
     /// A directory is in use by another owner, or of another kind than expected.
-    #[error("directory {path} is locked by {owner}; give each map its own directory or stop the other owner", path = .path.display())]
+    #[error(
+        "directory {path} is locked by {owner}; \
+         give each map its own directory or stop the other owner",
+        path = .path.display()
+    )]
     Locked {
         /// The directory.
         path: PathBuf,
@@ -89,9 +113,7 @@ pub enum Error {
     Unsupported(String),
 
     /// Memory could not be had: from the system, or from the configured budget.
-    #[error(
-        "out of memory: {what} needs {bytes} bytes, {available} available; raise memoryBudget or lower the sizes"
-    )]
+    #[error("out of memory: {what} needs {bytes} bytes, {left}", left = bytes_left(*.available))]
     OutOfMemory {
         /// What asked for it.
         what: &'static str,
@@ -116,7 +138,7 @@ pub enum Error {
 
     /// An earlier error stopped this map from accepting writes; reads still work.
     #[error("map has failed and takes no more writes: {0}")]
-    Failed(String),
+    Failed(#[source] std::sync::Arc<Error>),
 
     /// The object was closed.
     #[error("{0} is closed")]
@@ -127,8 +149,21 @@ pub enum Error {
     Panic(String),
 }
 
+impl Error {
+    /// What [`Error::WouldBlock`] says when a file would have to be read; otherwise it is room that
+    /// is missing.
+    pub const BLOCKED_ON_READ: &str = "the record is on disk";
+}
+
 fn at_offset(offset: Option<u64>) -> String {
     offset.map_or_else(String::new, |offset| format!(" at offset {offset}"))
+}
+
+fn bytes_left(available: u64) -> String {
+    match available {
+        u64::MAX => "the system refused them; lower the sizes".to_owned(),
+        left => format!("{left} available; raise memoryBudget or lower the sizes"),
+    }
 }
 
 impl Error {
@@ -147,9 +182,10 @@ impl Error {
     #[must_use]
     pub fn os_errno(&self) -> i32 {
         match self {
-            Self::Io { source, .. } | Self::DiskFull { source, .. } => {
-                source.raw_os_error().unwrap_or(0)
-            }
+            Self::Io { source, .. }
+            | Self::DiskFull { source, .. }
+            | Self::Directory { source, .. } => source.raw_os_error().unwrap_or(0),
+            Self::Failed(source) => source.os_errno(),
             _ => 0,
         }
     }

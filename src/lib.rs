@@ -16,6 +16,7 @@
 //! `docs/design.md` has the invariants, `docs/format.md` the bytes, `docs/abi.md` the C contract.
 
 pub mod error;
+pub mod events;
 pub mod hash;
 pub mod index;
 pub mod memory;

@@ -96,7 +96,8 @@ impl KeyedHasher {
         self.finish(x ^ low, y ^ high)
     }
 
-    /// Four words, 256 bits, into 128: two full products, crossed so that neither half stands alone.
+    /// Four words, 256 bits, into 128: two full products, crossed so that neither half stands
+    /// alone.
     #[inline(always)]
     fn absorb(&self, words: &[[u8; 8]]) -> (u64, u64) {
         let word = |i: usize| u64::from_le_bytes(words[i]) ^ self.key[i];

@@ -15,9 +15,9 @@ use crate::hash::keyed::KeyHash;
 
 /// The write lock of one shard.
 ///
-/// Hold it briefly: others spin for it, and neither I/O nor waiting belongs under it. Reads of other
-/// threads go on; each change ends the validity of what they have read. All calls are for keys of
-/// the shard that was locked.
+/// Hold it briefly: others spin for it, and neither I/O nor waiting belongs under it. Reads of
+/// other threads go on; each change ends the validity of what they have read. All calls are for
+/// keys of the shard that was locked.
 pub struct ShardGuard<'a> {
     pub(super) index: &'a Index,
     pub(super) shard: usize,
@@ -62,6 +62,13 @@ impl<'a> ShardGuard<'a> {
     #[inline(always)]
     pub(super) fn is_at(&self, version: u64) -> bool {
         self.header.version_under_lock() == version
+    }
+
+    /// Whether the shard is still in the state of which `known` was taken. Locations alone do not
+    /// tell: one can come back for another record.
+    #[must_use]
+    pub fn is_current(&self, known: &Candidates) -> bool {
+        self.is_at(known.version())
     }
 
     /// The locations that may hold the key, now and until the guard is dropped.

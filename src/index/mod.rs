@@ -1,21 +1,21 @@
 //! The index: 4096 shards of cuckoo filters whose slots carry the record's location.
 //!
 //! It knows no keys and does no I/O. A key comes as a 128-bit keyed hash, of which a slot keeps 24
-//! bits (the tag); an absent tag is an exact "no", a matching one a "maybe" that the caller confirms
-//! against the record. Nothing that was inserted is ever dropped.
+//! bits (the tag); an absent tag is an exact "no", a matching one a "maybe" that the caller
+//! confirms against the record. Nothing that was inserted is ever dropped.
 //!
 //! # Model
 //!
-//! The hash picks a shard; the `directory` leads to a page of up to 256 `bucket`s; the key lives
-//! in one of two buckets of that page, chosen as `home` says, or in the shard's `stash`. Pages
-//! grow and split as `grow` says, of the sizes in `sizing`. All memory comes from the
+//! The hash picks a shard; the `directory` leads to a page of up to 256 `bucket`s; the key
+//! lives in one of two buckets of that page, chosen as `home` says, or in the shard's `stash`.
+//! Pages grow and split as `grow` says, of the sizes in `sizing`. All memory comes from the
 //! `arena` and goes with the index.
 //!
 //! # Threads
 //!
-//! All calls may come from any thread. Readers take no lock: they note the shard's version, read, and
-//! start again when it moved (`shard`). Writers hold the shard's lock, never over I/O. Words are
-//! atomics throughout.
+//! All calls may come from any thread. Readers take no lock: they note the shard's version, read,
+//! and start again when it moved (`shard`). Writers hold the shard's lock, never over I/O. Words
+//! are atomics throughout.
 //!
 //! # Invariants
 //!
@@ -224,7 +224,8 @@ impl Index {
         let mut guard = self.lock(h);
         if !guard.is_at(known.version()) {
             let current = guard.candidates(h);
-            if !current.same_locations(known) {
+            // Refuted locations must not have changed at all: one can come back for another record.
+            if !known.is_empty() || !current.is_empty() {
                 return Ok(Insert::Changed(current));
             }
         }

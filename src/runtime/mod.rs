@@ -1,1 +1,139 @@
 //! What a process has once: disks and their writer threads, the memory budget, events.
+//!
+//! A [`Runtime`] is a handle; clones share everything. Maps, arrays and trees keep a clone, so what
+//! they need lives as long as they do. Disks are shared wider still: whatever runtime asks for a
+//! directory gets the process's one [`Disk`] for it, and so the process's one writer thread.
+//!
+//! Threads: everything here may be used from any thread. The only threads made are the disks'
+//! writers.
+
+mod budget;
+mod disk;
+mod registry;
+mod stats;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+pub use crate::events::{Event, EventLevel, EventRing};
+pub use crate::memory::MemoryReserve;
+pub use budget::{MemoryBudget, memory_limit};
+pub use disk::{Disk, Job, TICK_INTERVAL, Tick};
+pub use stats::{DiskStats, DiskStatsSnapshot};
+
+use crate::Result;
+use crate::settings::RuntimeSettings;
+use crate::storage::{Mapping, MappingOptions, RealStorage, Storage};
+
+/// The handle of what a process has once.
+///
+/// ```
+/// use blocktier::runtime::Runtime;
+/// use blocktier::settings::RuntimeSettings;
+/// let runtime = Runtime::open(&RuntimeSettings::parse("memoryBudget = 64M")?)?;
+/// assert_eq!(runtime.budget().limit(), 64 << 20);
+/// # Ok::<(), blocktier::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    settings: RuntimeSettings,
+    storage: Arc<dyn Storage>,
+    budget: Arc<MemoryBudget>,
+    events: Arc<EventRing>,
+    /// Every disk this runtime asked for; they end when no runtime and no map needs them.
+    disks: Mutex<Vec<Arc<Disk>>>,
+}
+
+impl Runtime {
+    /// Opens a runtime over the real file system.
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidArgument`] for settings out of range.
+    pub fn open(settings: &RuntimeSettings) -> Result<Self> {
+        Self::with_storage(settings, Arc::new(RealStorage::new(settings)))
+    }
+
+    /// Opens a runtime over another storage, such as [`crate::storage::FaultStorage`].
+    ///
+    /// # Errors
+    /// As [`Runtime::open`].
+    pub fn with_storage(settings: &RuntimeSettings, storage: Arc<dyn Storage>) -> Result<Self> {
+        settings.validate()?;
+        let events = Arc::new(EventRing::new());
+        storage.report_to(&events);
+        let limit = settings.memory_budget.unwrap_or_else(|| memory_limit() / 5 * 4);
+        let budget = Arc::new(MemoryBudget::new(limit));
+        let disks = Mutex::new(Vec::new());
+        let settings = settings.clone();
+        Ok(Self { inner: Arc::new(Inner { settings, storage, budget, events, disks }) })
+    }
+
+    /// The settings it was opened with.
+    #[must_use]
+    pub fn settings(&self) -> &RuntimeSettings {
+        &self.inner.settings
+    }
+
+    /// Where files are.
+    #[must_use]
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.inner.storage
+    }
+
+    /// The memory that everything of this runtime shares.
+    #[must_use]
+    pub fn budget(&self) -> &Arc<MemoryBudget> {
+        &self.inner.budget
+    }
+
+    /// What happened that an operator should know.
+    #[must_use]
+    pub fn events(&self) -> &Arc<EventRing> {
+        &self.inner.events
+    }
+
+    /// The process's disk for `dir`, an existing directory; starts its writer thread at first use.
+    ///
+    /// # Errors
+    /// [`crate::Error::Directory`] if `dir` is not an existing directory, [`crate::Error::Io`] if
+    /// no thread can be started.
+    pub fn disk(&self, dir: &Path) -> Result<Arc<Disk>> {
+        let disk = registry::disk(dir, &self.inner.events)?;
+        let mut disks = self.inner.disks.lock();
+        if !disks.iter().any(|known| Arc::ptr_eq(known, &disk)) {
+            disks.push(Arc::clone(&disk));
+        }
+        Ok(disk)
+    }
+
+    /// The disks this runtime asked for, in the order of first use.
+    #[must_use]
+    pub fn disks(&self) -> Vec<Arc<Disk>> {
+        self.inner.disks.lock().clone()
+    }
+
+    /// Maps an unlinked file of `bytes` bytes in `dir`, as the settings say.
+    ///
+    /// # Errors
+    /// As [`Mapping::unlinked_file`].
+    pub fn map_unlinked_file(&self, dir: &Path, bytes: u64) -> Result<Mapping> {
+        let options = MappingOptions { o_tmpfile: self.inner.settings.o_tmpfile };
+        let mapping = Mapping::unlinked_file(dir, bytes, &options)?;
+        if options.o_tmpfile && !mapping.used_o_tmpfile() {
+            let dir = dir.display();
+            let text = format!("no O_TMPFILE in {dir}: mapped files are created and unlinked");
+            let key = format!("o_tmpfile:{dir}");
+            self.inner.events.push_once(&key, EventLevel::Warn, text);
+        }
+        Ok(mapping)
+    }
+}

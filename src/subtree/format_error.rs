@@ -1,6 +1,7 @@
 //! What can be wrong with the bytes of a subtree, a subtreeMeta or an inpoints value.
 
-/// The rule that was broken. The numbers are part of the C ABI (`blocktier_error_t.detail`) and never reused.
+/// The rule that was broken. The numbers are part of the C ABI (`blocktier_error_t.detail`) and
+/// never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
 #[non_exhaustive]
@@ -51,4 +52,30 @@ pub struct FormatError {
     pub kind: FormatKind,
     /// What and where, for people.
     pub detail: String,
+}
+
+impl FormatError {
+    pub(crate) fn new(kind: FormatKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into() }
+    }
+}
+
+/// Refuses a count of units of `unit` bytes that the `available` bytes cannot hold, before anything
+/// is allocated from it. A count that no sane input could hold (more than 4 GiB) is told from a
+/// short input.
+pub(crate) fn check_count(
+    what: &str,
+    count: u64,
+    unit: u64,
+    available: u64,
+) -> Result<(), FormatError> {
+    if count <= available / unit {
+        return Ok(());
+    }
+    let wanted = u128::from(count) * u128::from(unit);
+    let kind = if wanted > 1 << 32 { FormatKind::CountTooLarge } else { FormatKind::Truncated };
+    Err(FormatError::new(
+        kind,
+        format!("{count} {what} need {wanted} bytes, {available} bytes follow the count"),
+    ))
 }

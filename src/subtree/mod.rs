@@ -1,5 +1,40 @@
 //! Subtrees: nodes, wire formats, Merkle levels, roots and proofs.
+//!
+//! ```text
+//! node, node_array    the 48-byte node; arrays of fixed capacity, on the heap or in a file
+//! codec               the three wire formats: sizes checked in place, writing
+//! reader              the same formats from a stream, straight into an array
+//! verify              root, sums and rules of content, each failure with its index
+//! merkle              roots: plain, padded, with the coinbase, of a block
+//! levels, proof       kept levels, proofs up to the block's header
+//! inpoints, meta      what each transaction spends, per transaction and per subtree
+//! ```
 
+mod codec;
+mod duplicates;
 mod format_error;
+pub mod inpoints;
+mod leaves;
+mod levels;
+pub mod merkle;
+mod meta;
+mod node;
+mod node_array;
+mod plain_array;
+mod proof;
+mod reader;
+mod verify;
 
+pub use codec::{
+    MAGIC, SubtreeFormat, SubtreeHeader, SubtreeParts, SubtreeView, encoded_length, inspect,
+    write_subtree,
+};
 pub use format_error::{FormatError, FormatKind};
+pub use leaves::{LeafBytes, Leaves, ReplacedFirst};
+pub use levels::MerkleLevels;
+pub use meta::{MetaEntries, SubtreeMeta, write_meta};
+pub use node::{COINBASE_PLACEHOLDER, Node, NodeBytes};
+pub use node_array::NodeArray;
+pub use proof::{BlockShape, MerkleProof, fold_proof};
+pub use reader::{ReadLimits, Subtree, read_subtree};
+pub use verify::Verify;

@@ -1,1 +1,59 @@
-//! DiskTxMap: txid -> inpoints.
+//! DiskTxMap: transaction id -> inpoints, with a subtree index per entry.
+//!
+//! A thin front of [`DiskMap`]: keys are txids, values are serialized inpoints (any codec;
+//! [`inpoints`] is ours). The subtree index of an entry is kept in RAM beside its index slot: 0 is
+//! unassigned, i + 1 the i-th chained subtree.
+
+use std::ops::Deref;
+
+use crate::Result;
+use crate::diskmap::DiskMap;
+use crate::runtime::Runtime;
+use crate::settings::TxMapSettings;
+use crate::types::TxId;
+
+pub use crate::subtree::inpoints;
+
+/// An exact, concurrent map from txids to serialized inpoints.
+///
+/// ```
+/// use blocktier::diskmap::{Inserted, Wait};
+/// use blocktier::runtime::Runtime;
+/// use blocktier::settings::{RuntimeSettings, TxMapSettings};
+/// use blocktier::txmap::DiskTxMap;
+///
+/// # let dir = tempfile::tempdir()?;
+/// let runtime = Runtime::open(&RuntimeSettings::default())?;
+/// let text = format!("txMapDirs = {}\ntxMapTail = 1M", dir.path().display());
+/// let map = DiskTxMap::open(&runtime, &TxMapSettings::parse(&text)?)?;
+/// let txid = [7; 32];
+/// let new = map.set_if_not_exists(&txid, b"inpoints", 0, Wait::Allowed, |_, _| ())?;
+/// assert_eq!(new, Inserted::New);
+/// let again = map.set_if_not_exists(&txid, b"other", 0, Wait::Allowed, |old, _| old.to_vec())?;
+/// assert_eq!(again, Inserted::Present(b"inpoints".to_vec()));
+/// assert_eq!(map.len(), 1);
+/// map.flush()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct DiskTxMap {
+    map: DiskMap<TxId>,
+}
+
+impl DiskTxMap {
+    /// Opens an empty map in fresh subdirectories of the settings' directories.
+    ///
+    /// # Errors
+    /// As for [`DiskMap::open`].
+    pub fn open(runtime: &Runtime, settings: &TxMapSettings) -> Result<Self> {
+        Ok(Self { map: DiskMap::open(runtime, settings)? })
+    }
+}
+
+impl Deref for DiskTxMap {
+    type Target = DiskMap<TxId>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.map
+    }
+}

@@ -1,0 +1,88 @@
+# Everything a newcomer runs. `make` alone lists the targets; CI runs `make ci` and nothing else.
+#
+# Needed: Rust (cargo), Go, a C compiler, GNU make. scripts/demo-check.sh says what is missing.
+
+SHELL := /bin/sh
+PREFIX ?= /usr/local
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+GO_MODULES := $(patsubst %/go.mod,%,$(wildcard go/go.mod go/*/go.mod go/cmd/*/go.mod))
+# What rustc says a program that links the static library needs beside it (make native-libs).
+NATIVE_LIBS := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help build demo demo-10m test lint ci bench-txmap bench-index install clean
+.PHONY: library-release library-checked header native-libs
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: library-release ## Build the library and the command line tool (target/release)
+	cd go/cmd/blocktier && go build -o "$(CURDIR)/target/release/blocktier" .
+	@echo "built target/release/blocktier"
+
+demo: ## Assemble and validate real blocks, and 1M synthetic transactions beside the Go heap
+	@scripts/demo-check.sh 1000000
+	@$(MAKE) --no-print-directory build
+	target/release/blocktier demo --scratch target
+
+demo-10m: ## The same with 10M synthetic transactions
+	@scripts/demo-check.sh 10000000
+	@$(MAKE) --no-print-directory build
+	target/release/blocktier demo --scratch target --txs 10000000
+
+test: library-checked ## All tests, Rust and Go, with counts of passed, failed and skipped
+	go run scripts/run-suites.go
+
+lint: library-checked ## Formatting, clippy, vet, header, style
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo test --quiet --test header --test tidy
+	@unformatted=$$(gofmt -l go scripts); \
+	  if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	@set -e; for module in $(GO_MODULES); do \
+	  echo "go vet and go mod tidy in $$module"; \
+	  (cd $$module && go vet ./... && go mod tidy -diff); \
+	done
+	go vet scripts/run-suites.go
+
+ci: ## Every check: lint, then test
+	@start=$$(date +%s); $(MAKE) --no-print-directory lint; \
+	  status=$$?; echo "lint: $$(($$(date +%s) - start)) s"; exit $$status
+	@start=$$(date +%s); $(MAKE) --no-print-directory test; \
+	  status=$$?; echo "test: $$(($$(date +%s) - start)) s"; exit $$status
+
+bench-txmap: library-release ## Benchmark the transaction map through Go, with baselines
+	go/bench/run.sh
+
+bench-index: ## Benchmark the index alone
+	cargo bench --bench index
+
+# A profile with optimisation, debug assertions and overflow checks: what the Go tests link. Tools
+# and benchmarks link the release build; each target puts the one it needs in place first.
+library-checked:
+	cargo build --profile checked --lib
+	@scripts/place-library.sh target/checked
+
+library-release:
+	cargo build --release --lib
+	@scripts/place-library.sh target/release
+
+header: ## Make include/blocktier.h anew from src/ffi
+	UPDATE_HEADER=1 cargo test --quiet --test header
+
+native-libs: ## Print the system libraries that the static library needs
+	cargo rustc --release --lib --crate-type staticlib -- --print native-static-libs
+
+install: library-release ## Install header, libraries and pkg-config file; PREFIX=/usr/local
+	install -d "$(DESTDIR)$(PREFIX)/include" "$(DESTDIR)$(PREFIX)/lib/pkgconfig"
+	install -m 644 include/blocktier.h "$(DESTDIR)$(PREFIX)/include/blocktier.h"
+	install -m 644 target/release/libblocktier.a "$(DESTDIR)$(PREFIX)/lib/libblocktier.a"
+	install -m 755 target/release/libblocktier.so "$(DESTDIR)$(PREFIX)/lib/libblocktier.so"
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' \
+	  -e 's|@NATIVE_LIBS@|$(NATIVE_LIBS)|' scripts/blocktier.pc.in \
+	  > "$(DESTDIR)$(PREFIX)/lib/pkgconfig/blocktier.pc"
+
+clean: ## Remove everything that was built
+	cargo clean
+	rm -f go/internal/ffi/build_id.h go/internal/ffi/lib/*/libblocktier.a

@@ -1,0 +1,3 @@
+module github.com/blocktier/blocktier/go
+
+go 1.26

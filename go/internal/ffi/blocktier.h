@@ -1,0 +1,550 @@
+/* blocktier: off-heap state for block assembly and validation.
+ *
+ * Made by cbindgen from src/ffi; `cargo test --test header` checks that it is current.
+ *
+ * Conventions
+ *  - Handle first, then inputs, then outputs, last a nullable error record in caller memory.
+ *  - A const handle may be used by any number of threads at once; a non-const one by one thread alone.
+ *  - Outputs are written on success, or as a call's text says for BUFFER_TOO_SMALL and WOULD_BLOCK.
+ *  - Length 0 never looks at the pointer. Every other pointer is checked for null unless called nullable.
+ *  - No pointer is kept after a call returns. Nothing calls back. No signal handlers are installed.
+ *  - The only memory handed out belongs to handles and lives until they are closed or freed.
+ *  - After PANIC a handle is poisoned: every call returns POISONED, closing still works.
+ */
+
+#ifndef BLOCKTIER_H
+#define BLOCKTIER_H
+
+
+
+#include <stddef.h>
+#include <stdint.h>
+
+// Bytes of text in an error.
+#define BLOCKTIER_ERROR_TEXT_BYTES 240
+
+// Number of this ABI. It changes when a caller must change.
+#define BLOCKTIER_ABI 1
+
+// Bytes of a directory's path in its figures.
+#define BLOCKTIER_PATH_BYTES 256
+
+// Return WOULD_BLOCK instead of waiting for room or reading a file.
+#define BLOCKTIER_NONBLOCKING 1
+
+// What a call returns. Numbers are explicit and never reused.
+enum blocktier_status_t
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // Success.
+  BLOCKTIER_OK = 0,
+  // An argument breaks the contract of the call.
+  BLOCKTIER_INVALID_ARGUMENT = 1,
+  // A pointer that must not be null is.
+  BLOCKTIER_NULL_POINTER = 2,
+  // The caller's buffer is too small; the call says how much is needed.
+  BLOCKTIER_BUFFER_TOO_SMALL = 3,
+  // The key (event, disk, ...) is not there.
+  BLOCKTIER_NOT_FOUND = 4,
+  // The call would have to wait and was asked not to.
+  BLOCKTIER_WOULD_BLOCK = 5,
+  // The call waited as long as it may.
+  BLOCKTIER_TIMED_OUT = 6,
+  // The operating system refused a file operation; see os_errno.
+  BLOCKTIER_IO = 7,
+  // No space is left on a disk, or a quota is exhausted.
+  BLOCKTIER_DISK_FULL = 8,
+  // Bytes on disk are not what was written.
+  BLOCKTIER_CORRUPT = 9,
+  // A directory has another owner.
+  BLOCKTIER_LOCKED = 10,
+  // The platform, kernel or file system cannot do this.
+  BLOCKTIER_UNSUPPORTED = 11,
+  // Memory could not be had from the system or the budget.
+  BLOCKTIER_OUT_OF_MEMORY = 12,
+  // The value is longer than the map takes.
+  BLOCKTIER_VALUE_TOO_LARGE = 13,
+  // The object is closed.
+  BLOCKTIER_CLOSED = 14,
+  // An earlier panic made the object unusable; close it.
+  BLOCKTIER_POISONED = 15,
+  // A panic was caught in this call.
+  BLOCKTIER_PANIC = 16,
+  // The map failed earlier and takes no more writes.
+  BLOCKTIER_FAILED = 17,
+  // A setting is unknown, malformed or out of range.
+  BLOCKTIER_SETTING = 18,
+  // The bytes of a format break its rules; detail is the kind.
+  BLOCKTIER_FORMAT = 19,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum blocktier_status_t blocktier_status_t;
+#else
+typedef int32_t blocktier_status_t;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// All levels of a tree, so that a proof reads one hash per level.
+typedef struct blocktier_merkle_levels_t blocktier_merkle_levels_t;
+
+// Memory of a subtree's nodes. The memory belongs to the handle; the library itself never touches it.
+typedef struct blocktier_node_array_t blocktier_node_array_t;
+
+// Disks and their writer threads, memory budget, events. All calls on it may run concurrently.
+typedef struct blocktier_runtime_t blocktier_runtime_t;
+
+// A map from transaction ids to inpoints.
+typedef struct blocktier_txmap_t blocktier_txmap_t;
+
+// Sizes and offsets of the structs that cross the border, in bytes.
+typedef struct blocktier_layout_t {
+  // BLOCKTIER_ABI of the library.
+  uint32_t abi;
+  // sizeof(blocktier_error_t).
+  uint32_t size_of_error;
+  // Size of a subtree node.
+  uint32_t size_of_node;
+  // Offset of the fee in a node.
+  uint32_t node_fee_offset;
+  // Offset of the size in a node.
+  uint32_t node_size_offset;
+  // sizeof(blocktier_runtime_stats_t).
+  uint32_t size_of_runtime_stats;
+  // sizeof(blocktier_disk_stats_t).
+  uint32_t size_of_disk_stats;
+  // sizeof(blocktier_txmap_stats_t).
+  uint32_t size_of_txmap_stats;
+  // sizeof(blocktier_subtree_header_t).
+  uint32_t size_of_subtree_header;
+  // sizeof(blocktier_lookup_t).
+  uint32_t size_of_lookup;
+} blocktier_layout_t;
+
+// What went wrong, in caller memory. Filled only when a call does not return OK.
+typedef struct blocktier_error_t {
+  // The status that the call returned.
+  int32_t status;
+  // errno of the operating system, 0 if there is none.
+  int32_t os_errno;
+  // For FORMAT the number of the broken rule, else 0.
+  uint32_t detail;
+  // Bytes of text, at most 240. The text is UTF-8 and not NUL-terminated.
+  uint32_t text_length;
+  // What happened, where, and what to do.
+  uint8_t text[BLOCKTIER_ERROR_TEXT_BYTES];
+} blocktier_error_t;
+
+// Figures of a runtime.
+typedef struct blocktier_runtime_stats_t {
+  // Bytes that maps, arrays and levels have reserved.
+  uint64_t memory_used;
+  // The budget, in bytes.
+  uint64_t memory_limit;
+  // Directories with a writer thread.
+  uint64_t disks;
+  // Events that were dropped because nobody drained them.
+  uint64_t events_dropped;
+} blocktier_runtime_stats_t;
+
+// Figures of one directory since the process first used it.
+typedef struct blocktier_disk_stats_t {
+  // Bytes written to files.
+  uint64_t bytes_written;
+  // Bytes read from files.
+  uint64_t bytes_read;
+  // Writes that succeeded.
+  uint64_t writes;
+  // Reads that succeeded.
+  uint64_t reads;
+  // Writes that failed.
+  uint64_t write_errors;
+  // Jobs that wait for the writer thread.
+  uint64_t queued_jobs;
+  // Nanoseconds the writer thread has been busy.
+  uint64_t busy_nanos;
+  // Bytes of path that are filled in; a longer path is cut.
+  uint64_t path_length;
+  // The directory, UTF-8, not NUL-terminated.
+  uint8_t path[BLOCKTIER_PATH_BYTES];
+} blocktier_disk_stats_t;
+
+// What a lookup found.
+typedef struct blocktier_lookup_t {
+  // In batches: where the value starts in the arena.
+  uint64_t value_offset;
+  // Bytes of the value.
+  uint32_t value_length;
+  // Subtree index of the entry, 0 if none was set.
+  uint16_t subtree_index;
+  // 1 found, 0 absent; in batches also 2 would block, 3 found but the arena is full.
+  uint8_t found;
+  // 0.
+  uint8_t reserved;
+} blocktier_lookup_t;
+
+// Figures of a map; see MapStats in the Rust documentation. All u64.
+typedef struct blocktier_txmap_stats_t {
+  // Keys in the map.
+  uint64_t entries;
+  // RAM of the index without subtree indexes, in bytes.
+  uint64_t index_bytes;
+  // RAM of the subtree indexes, in bytes.
+  uint64_t subtree_index_bytes;
+  // RAM of the tail, in bytes.
+  uint64_t tail_bytes;
+  // Bytes of live records, in tail and files.
+  uint64_t live_bytes;
+  // Segments in use.
+  uint64_t segments;
+  // Reads of files.
+  uint64_t file_reads;
+  // Tags that matched another key.
+  uint64_t false_matches;
+  // Confirms that went through the slow path's lock.
+  uint64_t slow_confirms;
+  // Times a writer waited for room in the tail.
+  uint64_t waits;
+  // Page splits of the index.
+  uint64_t splits;
+  // 1 if the map has failed and takes no more writes.
+  uint64_t failed;
+} blocktier_txmap_stats_t;
+
+// What a subtree's bytes say, sizes checked.
+typedef struct blocktier_subtree_header_t {
+  // The stored root, all zero in a hash list.
+  uint8_t root[32];
+  // Stored sum of the fees.
+  uint64_t fees;
+  // Stored sum of the sizes.
+  uint64_t size_in_bytes;
+  // Number of nodes.
+  uint64_t nodes;
+  // Number of conflicting hashes.
+  uint64_t conflicting;
+  // Offset of the first node.
+  uint64_t nodes_offset;
+  // Offset of the first conflicting hash.
+  uint64_t conflicting_offset;
+} blocktier_subtree_header_t;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// The number of the library's ABI; compare it with BLOCKTIER_ABI of the header.
+uint32_t blocktier_abi_version(void);
+
+// The library's version, NUL-terminated; lives for ever.
+const char *blocktier_version(void);
+
+// Fills in the library's layout. `out` must not be null.
+void blocktier_layout(struct blocktier_layout_t *out);
+
+// Live handles of a kind, for leak tests: 0 runtimes, 1 transaction maps, 2 node arrays, 3 Merkle levels.
+uint64_t blocktier_live_handles(uint32_t kind);
+
+// Opens a runtime from settings: UTF-8 text of lines `key = value` (docs/settings.md), not NUL-terminated.
+//
+// On success `*out` is a handle that must be given to blocktier_runtime_close.
+blocktier_status_t blocktier_runtime_open(const char *settings,
+                                          size_t settings_length,
+                                          struct blocktier_runtime_t **out,
+                                          struct blocktier_error_t *error);
+
+// Closes a runtime. What was made from it keeps what it needs alive. Null is fine.
+blocktier_status_t blocktier_runtime_close(struct blocktier_runtime_t *runtime,
+                                           struct blocktier_error_t *error);
+
+// Fills in the runtime's figures.
+blocktier_status_t blocktier_runtime_stats(const struct blocktier_runtime_t *runtime,
+                                           struct blocktier_runtime_stats_t *out,
+                                           struct blocktier_error_t *error);
+
+// Takes the oldest event (a fallback that was taken, a failure) as UTF-8 text, cut to `capacity` bytes; NOT_FOUND when
+// there is none.
+blocktier_status_t blocktier_runtime_next_event(const struct blocktier_runtime_t *runtime,
+                                                char *buffer,
+                                                size_t capacity,
+                                                size_t *length,
+                                                struct blocktier_error_t *error);
+
+// Figures of the directory with this number, from 0 in the order of first use; NOT_FOUND behind the last.
+blocktier_status_t blocktier_runtime_disk_stats(const struct blocktier_runtime_t *runtime,
+                                                size_t number,
+                                                struct blocktier_disk_stats_t *out,
+                                                struct blocktier_error_t *error);
+
+// Opens an empty map in fresh, locked subdirectories of setting txMapDirs. Settings are text as for
+// blocktier_runtime_open. On success `*out` is a handle that must be given to blocktier_txmap_close. On failure nothing is
+// left behind.
+blocktier_status_t blocktier_txmap_open(const struct blocktier_runtime_t *runtime,
+                                        const char *settings,
+                                        size_t settings_length,
+                                        struct blocktier_txmap_t **out,
+                                        struct blocktier_error_t *error);
+
+// Closes a map and removes its files. The handle is gone whatever is returned: FAILED with the first error if the map had
+// failed. No call may run on it. Null is fine.
+blocktier_status_t blocktier_txmap_close(struct blocktier_txmap_t *map,
+                                         struct blocktier_error_t *error);
+
+// Inserts if absent. `result->found` is 1 if the key was there already; then its value is copied to `existing` as far as
+// `existing_capacity` goes, `value_length` being its full length. `existing` may be null with capacity 0.
+blocktier_status_t blocktier_txmap_set_if_not_exists(const struct blocktier_txmap_t *map,
+                                                     const uint8_t *key,
+                                                     const uint8_t *value,
+                                                     size_t value_length,
+                                                     uint16_t subtree_index,
+                                                     uint32_t flags,
+                                                     uint8_t *existing,
+                                                     size_t existing_capacity,
+                                                     struct blocktier_lookup_t *result,
+                                                     struct blocktier_error_t *error);
+
+// Sets a key's value. `*replaced` (nullable) is 1 if there was another one.
+blocktier_status_t blocktier_txmap_set(const struct blocktier_txmap_t *map,
+                                       const uint8_t *key,
+                                       const uint8_t *value,
+                                       size_t value_length,
+                                       uint16_t subtree_index,
+                                       uint32_t flags,
+                                       uint8_t *replaced,
+                                       struct blocktier_error_t *error);
+
+// Gets a value. NOT_FOUND if the key is absent. BUFFER_TOO_SMALL if the value is longer than `capacity`: then `*result` is
+// filled and the value is not copied.
+blocktier_status_t blocktier_txmap_get(const struct blocktier_txmap_t *map,
+                                       const uint8_t *key,
+                                       uint32_t flags,
+                                       uint8_t *value,
+                                       size_t capacity,
+                                       struct blocktier_lookup_t *result,
+                                       struct blocktier_error_t *error);
+
+// Whether a key is there, exactly: `*found` is 1 or 0.
+blocktier_status_t blocktier_txmap_exists(const struct blocktier_txmap_t *map,
+                                          const uint8_t *key,
+                                          uint32_t flags,
+                                          uint8_t *found,
+                                          struct blocktier_error_t *error);
+
+// Removes a key. `*removed` (nullable) is 1 if it was there.
+blocktier_status_t blocktier_txmap_delete(const struct blocktier_txmap_t *map,
+                                          const uint8_t *key,
+                                          uint32_t flags,
+                                          uint8_t *removed,
+                                          struct blocktier_error_t *error);
+
+// Sets the subtree index of a key. `*found` (nullable) is 1 if it was there.
+blocktier_status_t blocktier_txmap_update_subtree_index(const struct blocktier_txmap_t *map,
+                                                        const uint8_t *key,
+                                                        uint16_t subtree_index,
+                                                        uint32_t flags,
+                                                        uint8_t *found,
+                                                        struct blocktier_error_t *error);
+
+// Number of keys.
+blocktier_status_t blocktier_txmap_length(const struct blocktier_txmap_t *map,
+                                          uint64_t *out,
+                                          struct blocktier_error_t *error);
+
+// Removes everything. Calls that run meanwhile count as before the clear. If it fails the content is unchanged.
+blocktier_status_t blocktier_txmap_clear(const struct blocktier_txmap_t *map,
+                                         struct blocktier_error_t *error);
+
+// Starts to write out everything acknowledged so far; `*ticket` is for blocktier_txmap_flush_wait.
+blocktier_status_t blocktier_txmap_flush_begin(const struct blocktier_txmap_t *map,
+                                               uint32_t flags,
+                                               uint64_t *ticket,
+                                               struct blocktier_error_t *error);
+
+// Waits until the writes before `ticket` are with the operating system (this is not fsync), or returns WOULD_BLOCK with
+// BLOCKTIER_NONBLOCKING. FAILED with the first error if a write failed.
+blocktier_status_t blocktier_txmap_flush_wait(const struct blocktier_txmap_t *map,
+                                              uint64_t ticket,
+                                              uint32_t flags,
+                                              struct blocktier_error_t *error);
+
+// OK, or FAILED with the first error once a write has failed.
+blocktier_status_t blocktier_txmap_failure(const struct blocktier_txmap_t *map,
+                                           struct blocktier_error_t *error);
+
+// Fills in the map's figures.
+blocktier_status_t blocktier_txmap_stats(const struct blocktier_txmap_t *map,
+                                         struct blocktier_txmap_stats_t *out,
+                                         struct blocktier_error_t *error);
+
+// Inserts each key that is absent. `keys` is n × 32 bytes; value i is `values[offsets[i]..offsets[i + 1]]`, so `offsets`
+// has n + 1 elements; `subtree_indexes` (nullable: all 0) has n.
+//
+// `states` has n bytes, 0 before the first call: afterwards 1 inserted, 2 there already, 0 not decided (after WOULD_BLOCK or
+// an error). Items that are not 0 on entry are skipped, so the same call can be repeated until it is done. `*done`
+// (nullable) is the number of items that are not 0.
+blocktier_status_t blocktier_txmap_set_if_not_exists_batch(const struct blocktier_txmap_t *map,
+                                                           const uint8_t *keys,
+                                                           size_t n,
+                                                           const uint8_t *values,
+                                                           const uint64_t *offsets,
+                                                           const uint16_t *subtree_indexes,
+                                                           uint32_t flags,
+                                                           uint8_t *states,
+                                                           size_t *done,
+                                                           struct blocktier_error_t *error);
+
+// Sets each key's value: state 1 new, 2 replaced. Otherwise like blocktier_txmap_set_if_not_exists_batch.
+blocktier_status_t blocktier_txmap_set_batch(const struct blocktier_txmap_t *map,
+                                             const uint8_t *keys,
+                                             size_t n,
+                                             const uint8_t *values,
+                                             const uint64_t *offsets,
+                                             const uint16_t *subtree_indexes,
+                                             uint32_t flags,
+                                             uint8_t *states,
+                                             size_t *done,
+                                             struct blocktier_error_t *error);
+
+// Removes each key: state 1 removed, 2 absent. Otherwise like blocktier_txmap_set_if_not_exists_batch.
+blocktier_status_t blocktier_txmap_delete_batch(const struct blocktier_txmap_t *map,
+                                                const uint8_t *keys,
+                                                size_t n,
+                                                uint32_t flags,
+                                                uint8_t *states,
+                                                size_t *done,
+                                                struct blocktier_error_t *error);
+
+// Sets one subtree index on many keys: state 1 done, 2 absent. Key i is the 32 bytes at `keys + i × key_stride`;
+// `key_stride` is 32 for hashes, 48 for subtree nodes.
+blocktier_status_t blocktier_txmap_update_subtree_index_batch(const struct blocktier_txmap_t *map,
+                                                              const uint8_t *keys,
+                                                              size_t n,
+                                                              size_t key_stride,
+                                                              uint16_t subtree_index,
+                                                              uint32_t flags,
+                                                              uint8_t *states,
+                                                              size_t *done,
+                                                              struct blocktier_error_t *error);
+
+// Gets many values. Found ones are put into the arena in any order, each at `results[i].value_offset`; `results` has n
+// elements. `found` is 1 found, 0 absent, 2 would block (BLOCKTIER_NONBLOCKING), 3 found but the arena was full: then
+// `value_length` is set. `*needed` is the number of bytes that the 3s need.
+//
+// Returns WOULD_BLOCK if there is any 2, else BUFFER_TOO_SMALL if there is any 3, else OK. Ask again for those alone.
+blocktier_status_t blocktier_txmap_get_batch(const struct blocktier_txmap_t *map,
+                                             const uint8_t *keys,
+                                             size_t n,
+                                             uint32_t flags,
+                                             uint8_t *arena,
+                                             size_t capacity,
+                                             struct blocktier_lookup_t *results,
+                                             size_t *needed,
+                                             struct blocktier_error_t *error);
+
+// Whether each of n keys is there: `found[i]` is 1 or 0, or 2 if it would block (then the call returns WOULD_BLOCK).
+blocktier_status_t blocktier_txmap_exists_batch(const struct blocktier_txmap_t *map,
+                                                const uint8_t *keys,
+                                                size_t n,
+                                                uint32_t flags,
+                                                uint8_t *found,
+                                                struct blocktier_error_t *error);
+
+// Makes an array of `capacity_nodes` × 48 bytes: in an unlinked file in `directory` whose space is reserved before it is
+// mapped, or with length 0 in anonymous memory. `*data` is page-aligned, zeroed, writable, and lives until
+// blocktier_node_array_free. A full disk is DISK_FULL here and never a signal later.
+blocktier_status_t blocktier_node_array_new(const struct blocktier_runtime_t *runtime,
+                                            uint64_t capacity_nodes,
+                                            const char *directory,
+                                            size_t directory_length,
+                                            struct blocktier_node_array_t **out,
+                                            void **data,
+                                            struct blocktier_error_t *error);
+
+// Frees an array; its memory must not be touched any more. Null is fine.
+blocktier_status_t blocktier_node_array_free(struct blocktier_node_array_t *array,
+                                             struct blocktier_error_t *error);
+
+// The root over `n` nodes of 48 bytes, 8-byte aligned. `first_hash` (nullable, 32 bytes) stands in for the first leaf: the
+// coinbase transaction's id for its placeholder. With `padded_height` above 0 the root is lifted to that height.
+blocktier_status_t blocktier_subtree_root(const void *nodes,
+                                          size_t n,
+                                          const uint8_t *first_hash,
+                                          uint32_t padded_height,
+                                          uint8_t *root,
+                                          struct blocktier_error_t *error);
+
+// The root over `n` hashes of 32 bytes, lifted to `padded_height` if that is above 0.
+blocktier_status_t blocktier_merkle_root(const uint8_t *hashes,
+                                         size_t n,
+                                         uint32_t padded_height,
+                                         uint8_t *root,
+                                         struct blocktier_error_t *error);
+
+// The Merkle root of a block from the roots of its `n` subtrees (n × 32 bytes). All but the last have 2^height leaves, the
+// last one `last_leaves`; the first root is that with the coinbase transaction's id in place.
+blocktier_status_t blocktier_block_root(const uint8_t *roots,
+                                        size_t n,
+                                        uint32_t height,
+                                        uint64_t last_leaves,
+                                        uint8_t *root,
+                                        struct blocktier_error_t *error);
+
+// Builds and keeps all levels over `n` leaves: hashes (`stride` 32) or nodes (`stride` 48, 8-byte aligned). The levels are
+// in an unlinked file in `directory`, or with length 0 in RAM.
+blocktier_status_t blocktier_merkle_levels_new(const struct blocktier_runtime_t *runtime,
+                                               const void *leaves,
+                                               size_t n,
+                                               size_t stride,
+                                               const char *directory,
+                                               size_t directory_length,
+                                               struct blocktier_merkle_levels_t **out,
+                                               struct blocktier_error_t *error);
+
+// Frees kept levels. Null is fine.
+blocktier_status_t blocktier_merkle_levels_free(struct blocktier_merkle_levels_t *levels,
+                                                struct blocktier_error_t *error);
+
+// The root of kept levels.
+blocktier_status_t blocktier_merkle_levels_root(const struct blocktier_merkle_levels_t *levels,
+                                                uint8_t *root,
+                                                struct blocktier_error_t *error);
+
+// The siblings from leaf `index` up to the root, lowest first. `*count` is their number; BUFFER_TOO_SMALL if it is above
+// `capacity_hashes`, then nothing is copied.
+blocktier_status_t blocktier_merkle_levels_proof(const struct blocktier_merkle_levels_t *levels,
+                                                 uint64_t index,
+                                                 uint8_t *siblings,
+                                                 size_t capacity_hashes,
+                                                 size_t *count,
+                                                 struct blocktier_error_t *error);
+
+// Replaces a leaf and recomputes its path. Exclusive: no other call on these levels may run.
+blocktier_status_t blocktier_merkle_levels_set_leaf(struct blocktier_merkle_levels_t *levels,
+                                                    uint64_t index,
+                                                    const uint8_t *hash,
+                                                    struct blocktier_error_t *error);
+
+// The root that a leaf at `index` and its `count` siblings (count × 32 bytes) lead to.
+blocktier_status_t blocktier_merkle_proof_fold(const uint8_t *leaf,
+                                               uint64_t index,
+                                               const uint8_t *siblings,
+                                               size_t count,
+                                               uint8_t *root,
+                                               struct blocktier_error_t *error);
+
+// Checks the sizes of a subtree: `format` 0 plain, 1 with magic, 2 bare hashes. With `verify` other than 0 also root, sums,
+// placeholder, zero hashes, duplicates and conflicting hashes. FORMAT with the kind in `detail` and the place in the text.
+blocktier_status_t blocktier_subtree_inspect(const uint8_t *bytes,
+                                             size_t length,
+                                             uint32_t format,
+                                             uint32_t verify,
+                                             struct blocktier_subtree_header_t *out,
+                                             struct blocktier_error_t *error);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* BLOCKTIER_H */

@@ -1,0 +1,4 @@
+package ffi
+
+// errnoError is nil: this system has no error numbers.
+func errnoError(int32) error { return nil }

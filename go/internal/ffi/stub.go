@@ -1,0 +1,233 @@
+//go:build !(cgo && linux && (amd64 || arm64))
+
+package ffi
+
+import (
+	"runtime"
+	"unsafe"
+)
+
+// ReadDisk lets a call read disks but not wait for space.
+const ReadDisk uint32 = 0
+
+// BuildID identifies the linked archive; there is none.
+const BuildID = ""
+
+// Available tells what this build lacks.
+func Available() error { return errMissing }
+
+var errMissing = missing()
+
+func missing() error {
+	if runtime.GOOS == "linux" && (runtime.GOARCH == "amd64" || runtime.GOARCH == "arm64") {
+		return Errorf(Unsupported,
+			"built without cgo: set CGO_ENABLED=1 and have a C compiler to use memory and maps "+
+				"outside the Go heap, or leave the directories empty to use the Go heap")
+	}
+	return Errorf(Unsupported,
+		"no library for %s/%s (there is one for linux/amd64 and linux/arm64): leave the "+
+			"directories empty to use the Go heap", runtime.GOOS, runtime.GOARCH)
+}
+
+// Version is the library's version; there is none.
+func Version() string { return "" }
+
+// LiveHandles is 0.
+func LiveHandles(HandleKind) uint64 { return 0 }
+
+// Runtime cannot be opened in this build.
+type Runtime struct{}
+
+// TxMap cannot be opened in this build.
+type TxMap struct{}
+
+// NodeArray cannot be made in this build.
+type NodeArray struct{}
+
+// MerkleLevels cannot be made in this build.
+type MerkleLevels struct{}
+
+// OpenRuntime fails: this build has no library.
+func OpenRuntime(string) (Runtime, error) {
+	return Runtime{}, errMissing
+}
+
+// Close fails: this build has no library.
+func (Runtime) Close() error {
+	return errMissing
+}
+
+// NextEvent fails: this build has no library.
+func (Runtime) NextEvent([]byte) (int, error) {
+	return 0, errMissing
+}
+
+// Stats fails: this build has no library.
+func (Runtime) Stats() (RuntimeStats, error) {
+	return RuntimeStats{}, errMissing
+}
+
+// Disk fails: this build has no library.
+func (Runtime) Disk(int) (DiskStats, error) {
+	return DiskStats{}, errMissing
+}
+
+// Stats fails: this build has no library.
+func (TxMap) Stats() (TxMapStats, error) {
+	return TxMapStats{}, errMissing
+}
+
+// OpenTxMap fails: this build has no library.
+func OpenTxMap(Runtime, string) (TxMap, error) {
+	return TxMap{}, errMissing
+}
+
+// Close fails: this build has no library.
+func (TxMap) Close() error {
+	return errMissing
+}
+
+// SetIfNotExists fails: this build has no library.
+func (TxMap) SetIfNotExists(*[32]byte, []byte, uint16, uint32, []byte, *Lookup) error {
+	return errMissing
+}
+
+// Set fails: this build has no library.
+func (TxMap) Set(*[32]byte, []byte, uint16, uint32) (bool, error) {
+	return false, errMissing
+}
+
+// Get fails: this build has no library.
+func (TxMap) Get(*[32]byte, uint32, []byte, *Lookup) error {
+	return errMissing
+}
+
+// Exists fails: this build has no library.
+func (TxMap) Exists(*[32]byte, uint32) (bool, error) {
+	return false, errMissing
+}
+
+// Delete fails: this build has no library.
+func (TxMap) Delete(*[32]byte, uint32) (bool, error) {
+	return false, errMissing
+}
+
+// UpdateSubtreeIndex fails: this build has no library.
+func (TxMap) UpdateSubtreeIndex(*[32]byte, uint16, uint32) (bool, error) {
+	return false, errMissing
+}
+
+// Length fails: this build has no library.
+func (TxMap) Length() (uint64, error) {
+	return 0, errMissing
+}
+
+// Clear fails: this build has no library.
+func (TxMap) Clear() error {
+	return errMissing
+}
+
+// FlushBegin fails: this build has no library.
+func (TxMap) FlushBegin(uint32) (uint64, error) {
+	return 0, errMissing
+}
+
+// FlushWait fails: this build has no library.
+func (TxMap) FlushWait(uint64, uint32) error {
+	return errMissing
+}
+
+// Failure fails: this build has no library.
+func (TxMap) Failure() error {
+	return errMissing
+}
+
+// SetIfNotExistsBatch fails: this build has no library.
+func (TxMap) SetIfNotExistsBatch(Batch, uint32) (int, error) {
+	return 0, errMissing
+}
+
+// SetBatch fails: this build has no library.
+func (TxMap) SetBatch(Batch, uint32) (int, error) {
+	return 0, errMissing
+}
+
+// GetBatch fails: this build has no library.
+func (TxMap) GetBatch([]byte, uint32, []byte, []Lookup) (int, error) {
+	return 0, errMissing
+}
+
+// ExistsBatch fails: this build has no library.
+func (TxMap) ExistsBatch([]byte, uint32, []byte) error {
+	return errMissing
+}
+
+// DeleteBatch fails: this build has no library.
+func (TxMap) DeleteBatch([]byte, uint32, []byte) (int, error) {
+	return 0, errMissing
+}
+
+// UpdateSubtreeIndexBatch fails: this build has no library.
+func (TxMap) UpdateSubtreeIndexBatch([]byte, int, uint16, uint32, []byte) (int, error) {
+	return 0, errMissing
+}
+
+// NewNodeArray fails: this build has no library.
+func NewNodeArray(Runtime, uint64, string) (NodeArray, unsafe.Pointer, error) {
+	return NodeArray{}, nil, errMissing
+}
+
+// Free fails: this build has no library.
+func (NodeArray) Free() error {
+	return errMissing
+}
+
+// SubtreeRoot fails: this build has no library.
+func SubtreeRoot(unsafe.Pointer, int, *[32]byte, uint32) ([32]byte, error) {
+	return [32]byte{}, errMissing
+}
+
+// MerkleRoot fails: this build has no library.
+func MerkleRoot([]byte, uint32) ([32]byte, error) {
+	return [32]byte{}, errMissing
+}
+
+// BlockRoot fails: this build has no library.
+func BlockRoot([]byte, uint32, uint64) ([32]byte, error) {
+	return [32]byte{}, errMissing
+}
+
+// FoldProof fails: this build has no library.
+func FoldProof(*[32]byte, uint64, []byte) ([32]byte, error) {
+	return [32]byte{}, errMissing
+}
+
+// NewMerkleLevels fails: this build has no library.
+func NewMerkleLevels(Runtime, unsafe.Pointer, int, int, string) (MerkleLevels, error) {
+	return MerkleLevels{}, errMissing
+}
+
+// Free fails: this build has no library.
+func (MerkleLevels) Free() error {
+	return errMissing
+}
+
+// Root fails: this build has no library.
+func (MerkleLevels) Root() ([32]byte, error) {
+	return [32]byte{}, errMissing
+}
+
+// Proof fails: this build has no library.
+func (MerkleLevels) Proof(uint64, [][32]byte) (int, error) {
+	return 0, errMissing
+}
+
+// SetLeaf fails: this build has no library.
+func (MerkleLevels) SetLeaf(uint64, *[32]byte) error {
+	return errMissing
+}
+
+// Inspect fails: this build has no library.
+func Inspect([]byte, uint32, bool) (SubtreeHeader, error) {
+	return SubtreeHeader{}, errMissing
+}

@@ -1,0 +1,82 @@
+// Package settings holds the settings of a node that concern this module and those of the library.
+//
+// They come from the environment, from a file of "key = value" lines or from a struct with `key`
+// tags; an unknown key in a file is an error that names the nearest known one. A directory setting
+// that is empty means the implementation on the Go heap. The struct's tags are the one table of
+// keys, defaults and descriptions; units and ranges of the library's keys are checked here in form
+// and by the library in full.
+package settings
+
+// Settings are all settings. The zero value means defaults everywhere and the Go heap for every
+// store.
+type Settings struct {
+	// The names that nodes use.
+
+	BlockAssemblySubtreeMmapDir   string   `key:"blockassembly_subtreeMmapDir" kind:"dir" default:"" desc:"directory for the mapped subtrees of block assembly; empty: Go heap"`
+	BlockAssemblyTxMapDirs        []string `key:"blockassembly_txMapDirs" kind:"dirs" default:"" desc:"directories, separated by |, for the transaction map of block assembly; empty: Go heap"`
+	BlockValidationSubtreeMmapDir string   `key:"blockvalidation_subtreeMmapDir" kind:"dir" default:"" desc:"directory for the mapped subtrees of block validation; empty: Go heap"`
+	BlockDiskMapDirs              []string `key:"block_diskMapDirs" kind:"dirs" default:"" desc:"directories, separated by |, for the maps of block validation; empty: Go heap"`
+
+	// The short names; a longer name above wins where both are given.
+
+	SubtreeMmapDir string   `key:"subtreeMmapDir" kind:"dir" default:"" desc:"directory for mapped subtrees where no longer name is set"`
+	TxMapDirs      []string `key:"txMapDirs" kind:"dirs" default:"" desc:"directories, separated by |, for transaction maps where no longer name is set"`
+
+	// Keys of the library. Empty leaves the library's default.
+
+	MemoryBudget         string `key:"memoryBudget" kind:"size" default:"" desc:"memory that tails, indexes and arrays may take together, such as 8G; empty: a share of the memory of the machine or control group"`
+	DirectIO             string `key:"directIo" kind:"auto|off" default:"auto" desc:"bypass the page cache where the file system can"`
+	IOUring              string `key:"ioUring" kind:"auto|off" default:"auto" desc:"io_uring for batches of reads where the kernel has it"`
+	OTmpfile             string `key:"oTmpfile" kind:"auto|off" default:"auto" desc:"files without a name from the start where the file system can"`
+	HugePages            string `key:"hugePages" kind:"off|transparent" default:"" desc:"huge pages for indexes and mappings"`
+	ScanKernel           string `key:"scanKernel" kind:"auto|avx512|avx2|scalar" default:"auto" desc:"instructions that compare index buckets"`
+	TxMapTail            string `key:"txMapTail" kind:"size" default:"" desc:"RAM for recent records of a map, such as 512M"`
+	TxMapBlock           string `key:"txMapBlock" kind:"size" default:"" desc:"unit of writing, such as 2M"`
+	TxMapSegment         string `key:"txMapSegment" kind:"size" default:"" desc:"size of a segment file, a power of two; also the limit of a value"`
+	TxMapExpectedEntries string `key:"txMapExpectedEntries" kind:"count" default:"" desc:"entries to size the index for; empty: it grows"`
+	TxMapFlushBytes      string `key:"txMapFlushBytes" kind:"size" default:"" desc:"unwritten bytes in the tail that start a flush"`
+	TxMapFlushAge        string `key:"txMapFlushAge" kind:"duration" default:"" desc:"age of an unwritten record that starts a flush, such as 500ms; 0 turns it off"`
+	TxMapWriteTimeout    string `key:"txMapWriteTimeout" kind:"duration" default:"" desc:"how long a write waits for space before it fails, such as 30s"`
+}
+
+// AssemblySubtreeDir is the directory for the subtrees of block assembly, empty for the Go heap.
+func (s *Settings) AssemblySubtreeDir() string {
+	return firstOf(s.BlockAssemblySubtreeMmapDir, s.SubtreeMmapDir)
+}
+
+// ValidationSubtreeDir is the directory for the subtrees of block validation, empty for the Go
+// heap.
+func (s *Settings) ValidationSubtreeDir() string {
+	return firstOf(s.BlockValidationSubtreeMmapDir, s.SubtreeMmapDir)
+}
+
+// AssemblyTxMapDirs are the directories of block assembly's transaction map, none for the Go heap.
+func (s *Settings) AssemblyTxMapDirs() []string {
+	if len(s.BlockAssemblyTxMapDirs) > 0 {
+		return s.BlockAssemblyTxMapDirs
+	}
+	return s.TxMapDirs
+}
+
+// ValidationMapDirs are the directories of block validation's maps, none for the Go heap.
+func (s *Settings) ValidationMapDirs() []string {
+	if len(s.BlockDiskMapDirs) > 0 {
+		return s.BlockDiskMapDirs
+	}
+	return s.TxMapDirs
+}
+
+// UsesDisk reports whether any directory is set, which needs the library.
+func (s *Settings) UsesDisk() bool {
+	return s.AssemblySubtreeDir() != "" || s.ValidationSubtreeDir() != "" ||
+		len(s.AssemblyTxMapDirs()) > 0 || len(s.ValidationMapDirs()) > 0
+}
+
+func firstOf(names ...string) string {
+	for _, name := range names {
+		if name != "" {
+			return name
+		}
+	}
+	return ""
+}

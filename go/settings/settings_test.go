@@ -1,0 +1,135 @@
+package settings_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/blocktier/blocktier/go/settings"
+)
+
+func TestParse(t *testing.T) {
+	s, err := settings.Parse("# a node\nblockassembly_txMapDirs = /a | /b\n\nsubtreeMmapDir=/c # mapped\ntxMapTail = 512M\n" +
+		"txMapFlushAge = 500ms\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(s.AssemblyTxMapDirs(), []string{"/a", "/b"}) || s.ValidationMapDirs() != nil {
+		t.Errorf("map directories %q and %q", s.AssemblyTxMapDirs(), s.ValidationMapDirs())
+	}
+	if s.AssemblySubtreeDir() != "/c" || s.ValidationSubtreeDir() != "/c" || !s.UsesDisk() {
+		t.Errorf("subtree directories %q and %q", s.AssemblySubtreeDir(), s.ValidationSubtreeDir())
+	}
+	if got, want := s.Text(), "txMapTail = 512M\ntxMapFlushAge = 500ms\n"; got != want {
+		t.Errorf("text %q, want %q", got, want)
+	}
+	var empty settings.Settings
+	if empty.UsesDisk() || empty.Text() != "" {
+		t.Error("empty settings use a disk or set something")
+	}
+}
+
+func TestLongNamesWin(t *testing.T) {
+	s := settings.Settings{SubtreeMmapDir: "/short", BlockAssemblySubtreeMmapDir: "/long",
+		TxMapDirs: []string{"/t"}, BlockDiskMapDirs: []string{"/v"}}
+	if s.AssemblySubtreeDir() != "/long" || s.ValidationSubtreeDir() != "/short" {
+		t.Error("subtree directories")
+	}
+	if s.AssemblyTxMapDirs()[0] != "/t" || s.ValidationMapDirs()[0] != "/v" {
+		t.Error("map directories")
+	}
+}
+
+func TestErrorsNameLineKeyAndRemedy(t *testing.T) {
+	for text, want := range map[string]string{
+		"txMapTale = 1G":                  "did you mean txMapTail?",
+		"blockassembly_txmapdir = /a":     "did you mean blockassembly_txMapDirs?",
+		"\ntxMapTail 1G":                  "line 2",
+		"txMapTail = 1X":                  "txMapTail: ",
+		"txMapTail = 99999999999T":        "is not a size",
+		"txMapFlushAge = soon":            "is not a duration",
+		"txMapFlushAge = -1s":             "is not a duration",
+		"directIo = yes":                  "is not one of auto, off",
+		"txMapTail = 1G\ntxMapTail = 2G":  "was set in line 1 already",
+		"txMapDirs = /a|/b|/a":            "listed twice",
+		"subtreeMmapDir = /a|/b":          "takes one directory",
+		"txMapExpectedEntries = a little": "txMapExpectedEntries",
+	} {
+		_, err := settings.Parse(text)
+		if err == nil || !errors.Is(err, settings.ErrSetting) || !strings.Contains(err.Error(),
+			want) {
+			t.Errorf("%q: %v, want %q in it", text, err, want)
+		}
+	}
+}
+
+func TestEnvironmentFileAndStructAgree(t *testing.T) {
+	t.Setenv("txMapDirs", "/a|/b")
+	t.Setenv("txMapTail", "1G")
+	fromEnvironment, err := settings.FromEnviron()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "node.conf")
+	if err := os.WriteFile(path, []byte("txMapDirs = /a|/b\ntxMapTail = 1G\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fromFile, err := settings.FromFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type nodeMaps struct {
+		Dirs []string      `key:"txMapDirs"`
+		Tail string        `key:"txMapTail"`
+		Age  time.Duration `key:"txMapFlushAge"`
+	}
+	node := struct {
+		Name string `key:"node_name"`
+		Maps nodeMaps
+	}{"x", nodeMaps{Dirs: []string{"/a", "/b"}, Tail: "1G"}}
+	fromStruct, err := settings.FromStruct(&node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, other := range []settings.Settings{fromFile, fromStruct} {
+		if fmt.Sprint(other) != fmt.Sprint(fromEnvironment) {
+			t.Errorf("%v, want %v", other, fromEnvironment)
+		}
+	}
+	if _, err := settings.FromStruct("text"); !errors.Is(err, settings.ErrSetting) {
+		t.Errorf("a string is no struct: %v", err)
+	}
+	t.Setenv("txMapTail", "huge")
+	if _, err := settings.FromEnviron(); !errors.Is(err, settings.ErrSetting) {
+		t.Errorf("environment: %v", err)
+	}
+}
+
+func TestParseSize(t *testing.T) {
+	for text, want := range map[string]uint64{"0": 0, "4096": 4096, "64K": 64 << 10, "2g": 2 << 30,
+		"1T": 1 << 40} {
+		if got, err := settings.ParseSize(text); err != nil || got != want {
+			t.Errorf("%s: %d, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "K", "-1", "1.5G", "1GB", "18446744073709551615K"} {
+		if got, err := settings.ParseSize(text); err == nil {
+			t.Errorf("%s: %d", text, got)
+		}
+	}
+}
+
+func ExampleParse() {
+	s, err := settings.Parse("txMapDirs = /disk1|/disk2\ntxMapTail = 2G")
+	fmt.Println(s.AssemblyTxMapDirs(), s.TxMapTail, err)
+	_, err = settings.Parse("txMapDir = /disk1")
+	fmt.Println(err)
+	// Output:
+	// [/disk1 /disk2] 2G <nil>
+	// line 1: bad setting: txMapDir is not known; did you mean txMapDirs?
+}

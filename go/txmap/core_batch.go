@@ -1,0 +1,153 @@
+package txmap
+
+import (
+	"github.com/blocktier/blocktier/go/internal/ffi"
+)
+
+// A batch that would block is decided in part; the same call repeated skips what is decided.
+
+// batchOp is one of the library's batches that store values.
+type batchOp func(handle ffi.TxMap, batch ffi.Batch, flags uint32) (int, error)
+
+// store runs op on all items. States tells which are decided, also when an error is returned.
+func (c *core) store(p patience, batch ffi.Batch, op batchOp) error {
+	return c.use(func(handle ffi.TxMap) error {
+		_, err := op(handle, batch, ffi.NonBlocking)
+		return c.await(p, err, func(disk bool) error {
+			_, err := op(handle, batch, writeFlags(disk))
+			return err
+		})
+	})
+}
+
+func (c *core) deleteBatch(p patience, keys, states []byte) error {
+	return c.use(func(handle ffi.TxMap) error {
+		_, err := handle.DeleteBatch(keys, ffi.NonBlocking, states)
+		return c.await(p, err, func(disk bool) error {
+			_, err := handle.DeleteBatch(keys, writeFlags(disk), states)
+			return err
+		})
+	})
+}
+
+// updateBatch sets the subtree index of len(states) keys that lie stride bytes apart.
+func (c *core) updateBatch(p patience, keys []byte, stride int, index uint16, states []byte) error {
+	return c.use(func(handle ffi.TxMap) error {
+		_, err := handle.UpdateSubtreeIndexBatch(keys, stride, index, ffi.NonBlocking, states)
+		return c.await(p, err, func(disk bool) error {
+			_, err := handle.UpdateSubtreeIndexBatch(keys, stride, index, writeFlags(disk), states)
+			return err
+		})
+	})
+}
+
+// existsBatch answers ffi.Found or ffi.Absent per key. What is in RAM is answered at once, only the
+// rest goes to disk.
+func (c *core) existsBatch(p patience, keys, found []byte) error {
+	return c.use(func(handle ffi.TxMap) error {
+		err := handle.ExistsBatch(keys, ffi.NonBlocking, found)
+		if !mustWait(err) {
+			return err
+		}
+		var items []int
+		var rest []byte
+		for item, answer := range found {
+			if answer == ffi.Undecided {
+				items = append(items, item)
+				rest = append(rest, keys[32*item:32*item+32]...)
+			}
+		}
+		answers := make([]byte, len(items))
+		err = c.await(p, err, func(disk bool) error {
+			return handle.ExistsBatch(rest,
+				readFlags(disk), answers)
+		})
+		for i, item := range items {
+			found[item] = answers[i]
+		}
+		return err
+	})
+}
+
+// reading is a batch of lookups in the making: results that are decided have their values in the
+// first used bytes of the arena, the others are asked for again.
+type reading struct {
+	keys    []byte
+	results []ffi.Lookup
+	arena   []byte
+	used    int
+
+	items []int // positions of what is asked for again
+	rest  []byte
+	again []ffi.Lookup
+}
+
+// valueGuess is the room that a value of unknown length gets in the arena, in bytes.
+const valueGuess = 256
+
+// getBatch reads all values into r.arena, which grows as needed.
+func (c *core) getBatch(p patience, r *reading) error {
+	return c.use(func(handle ffi.TxMap) error {
+		needed, err := handle.GetBatch(r.keys, ffi.NonBlocking, r.arena[:cap(r.arena)], r.results)
+		r.count(r.results, 0)
+		for mustWait(err) || err == error(ffi.BufferTooSmall) {
+			r.gather(needed)
+			if mustWait(err) {
+				err = c.await(p, err, func(disk bool) error {
+					needed, err = r.repeat(handle, readFlags(disk))
+					return err
+				})
+				continue
+			}
+			needed, err = r.repeat(handle, ffi.NonBlocking)
+		}
+		r.arena = r.arena[:r.used]
+		return err
+	})
+}
+
+// count adds up the values that lie behind base in the arena.
+func (r *reading) count(results []ffi.Lookup, base int) {
+	for i := range results {
+		if results[i].Found == ffi.Found {
+			results[i].ValueOffset += uint64(base)
+			r.used += int(results[i].ValueLength)
+		}
+	}
+}
+
+// gather collects what is not decided and makes room for it.
+func (r *reading) gather(needed int) {
+	r.items, r.rest = r.items[:0], r.rest[:0]
+	for item := range r.results {
+		switch r.results[item].Found {
+		case ffi.Undecided:
+			needed += valueGuess
+		case ffi.ArenaFull:
+		default:
+			continue
+		}
+		r.items = append(r.items, item)
+		r.rest = append(r.rest, r.keys[32*item:32*item+32]...)
+	}
+	if cap(r.arena)-r.used < needed {
+		arena := make([]byte, r.used, r.used+needed)
+		copy(arena, r.arena[:r.used])
+		r.arena = arena
+	}
+	r.again = append(r.again[:0], make([]ffi.Lookup, len(r.items))...)
+}
+
+// repeat asks for what was gathered and files the answers.
+func (r *reading) repeat(handle ffi.TxMap, flags uint32) (needed int, err error) {
+	base := r.used
+	needed, err = handle.GetBatch(r.rest, flags, r.arena[base:cap(r.arena)], r.again)
+	if err != nil && err != error(ffi.BufferTooSmall) && !mustWait(err) {
+		return needed, err
+	}
+	r.count(r.again, base)
+	for i, item := range r.items {
+		r.results[item] = r.again[i]
+	}
+	return needed, err
+}

@@ -1,0 +1,96 @@
+package txmap
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/blocktier/blocktier/go/internal/ffi"
+	"github.com/blocktier/blocktier/go/settings"
+)
+
+// defaultWriteTimeout is the library's default of txMapWriteTimeout.
+const defaultWriteTimeout = 30 * time.Second
+
+// Option changes how Open opens a DiskTxMap. Later options win.
+type Option func(*config) error
+
+type config struct {
+	settings settings.Settings
+	dirs     []string
+}
+
+// WithSettings takes all settings from s: its txMap keys, and the directories of block assembly.
+func WithSettings(s settings.Settings) Option {
+	return func(c *config) error {
+		c.settings = s
+		c.dirs = s.AssemblyTxMapDirs()
+		return nil
+	}
+}
+
+// WithDirs sets the directories, one per disk. They must exist; each map takes a subdirectory of
+// its own and locks it.
+func WithDirs(dirs ...string) Option {
+	return func(c *config) error {
+		c.dirs = dirs
+		return nil
+	}
+}
+
+// WithTail sets the RAM for recent records, in bytes. It is the write buffer and the cache of what
+// was written last.
+func WithTail(bytes uint64) Option { return with("txMapTail", bytes) }
+
+// WithBlock sets the unit of writing, in bytes. The default follows from the tail.
+func WithBlock(bytes uint64) Option { return with("txMapBlock", bytes) }
+
+// WithSegment sets the size of a segment file, in bytes, a power of two. No value can be longer.
+func WithSegment(bytes uint64) Option { return with("txMapSegment", bytes) }
+
+// WithExpectedEntries sizes the index for so many entries; it grows beyond them.
+func WithExpectedEntries(entries uint64) Option { return with("txMapExpectedEntries", entries) }
+
+// WithFlushBytes sets how many unwritten bytes start a flush.
+func WithFlushBytes(bytes uint64) Option { return with("txMapFlushBytes", bytes) }
+
+// WithFlushAge sets the age of an unwritten record that starts a flush; 0 turns that off.
+func WithFlushAge(age time.Duration) Option { return with("txMapFlushAge", age) }
+
+// WithWriteTimeout sets how long a call with an error result waits for space before it fails with
+// ErrTimedOut.
+func WithWriteTimeout(timeout time.Duration) Option { return with("txMapWriteTimeout", timeout) }
+
+func with(key string, value any) Option {
+	return func(c *config) error { return c.settings.Set(key, fmt.Sprint(value)) }
+}
+
+func (c *config) apply(options []Option) error {
+	for _, option := range options {
+		if err := option(c); err != nil {
+			return ffi.Errorf(ffi.Setting, "%v", err)
+		}
+	}
+	for _, dir := range c.dirs {
+		if dir == "" || strings.ContainsAny(dir, "|\n#") {
+			return ffi.Errorf(ffi.Setting,
+				"txMapDirs: %q is empty or holds a |, a # or a line break", dir)
+		}
+	}
+	if len(c.dirs) == 0 {
+		return ffi.Errorf(ffi.Setting, "txMapDirs: a DiskTxMap needs at least one directory")
+	}
+	return nil
+}
+
+// text is what the library reads.
+func (c *config) text() string {
+	return "txMapDirs = " + strings.Join(c.dirs, "|") + "\n" + c.settings.Text()
+}
+
+func (c *config) writeTimeout() (time.Duration, error) {
+	if c.settings.TxMapWriteTimeout == "" {
+		return defaultWriteTimeout, nil
+	}
+	return settings.ParseDuration(c.settings.TxMapWriteTimeout)
+}

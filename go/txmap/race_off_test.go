@@ -1,0 +1,5 @@
+//go:build !race
+
+package txmap_test
+
+const raceEnabled = false

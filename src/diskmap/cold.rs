@@ -1,0 +1,154 @@
+//! Reading many records from files at once: sorted by place, neighbours merged into one read, all
+//! reads in the queue together. No lock is held.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::DiskMap;
+use super::confirm::Match;
+use super::generation::Generation;
+use super::key::Key;
+use super::log::record;
+use super::log::segment::{Place, Segment};
+use super::read::{self, GUESS_BYTES};
+use crate::Result;
+use crate::hash::keyed::KeyHash;
+use crate::index::{Candidates, Location};
+use crate::storage::{AlignedBuf, FileRead, ReadRequest};
+
+/// Gaps up to this are read along.
+const GAP_BYTES: u64 = 16 << 10;
+/// Longest merged read.
+const RUN_BYTES: u64 = 1 << 20;
+/// Items that are resolved together.
+pub(crate) const COLD_ITEMS_MAX: usize = 1024;
+
+/// A key whose one candidate is in a file.
+#[derive(Debug)]
+pub(crate) struct ColdItem<K> {
+    /// Its position in the caller's batch.
+    pub(crate) position: usize,
+    pub(crate) key: K,
+    pub(crate) hash: KeyHash,
+    pub(crate) candidates: Candidates,
+}
+
+struct Want {
+    item: usize,
+    location: Location,
+    segment: Arc<Segment>,
+    place: Place,
+}
+
+struct Run {
+    segment: Arc<Segment>,
+    start: u64,
+    end: u64,
+    wants: std::ops::Range<usize>,
+}
+
+impl<K: Key> DiskMap<K> {
+    /// Reads the records of `items` and calls `visit(item, match and value)` for each that is
+    /// its key's current record. The others are to be asked for one by one: there is something to
+    /// explain (a refuted tag, a race, a value over several blocks, an error).
+    pub(crate) fn resolve_cold(
+        &self,
+        generation: &Generation,
+        items: &[ColdItem<K>],
+        mut visit: impl FnMut(&ColdItem<K>, Option<(Match, &[u8])>) -> Result<()>,
+    ) -> Result<()> {
+        let mut resolved = vec![false; items.len()];
+        let wants = self.wants(generation, items);
+        let mut runs = runs(&wants, generation.lanes[0].segment_bytes());
+        let mut buffers = Vec::with_capacity(runs.len());
+        for run in &mut runs {
+            let alignment = run.segment.file().map_or(1, |file| file.alignment().max(1)) as u64;
+            run.start -= run.start % alignment;
+            run.end = run.end.next_multiple_of(alignment).min(generation.lanes[0].segment_bytes());
+            buffers.push(AlignedBuf::zeroed((run.end - run.start) as usize, alignment as usize)?);
+        }
+        let results = self.read_runs(&runs, &mut buffers);
+        for ((run, buffer), readable) in runs.iter().zip(&buffers).zip(results) {
+            if !readable {
+                continue;
+            }
+            for want in &wants[run.wants.clone()] {
+                let item = &items[want.item];
+                let bytes = &buffer[(want.place.offset_bytes() - run.start) as usize..];
+                let seed = record::crc_seed(want.segment.seed, want.place.unit_in_segment);
+                let Ok(record) = record::decode(bytes, K::BYTES, seed) else { continue };
+                if record.key != item.key.as_bytes() || !still_current(generation, item, want) {
+                    continue;
+                }
+                let value_bytes = record.value.len() as u32;
+                resolved[want.item] = true;
+                let found = Match { location: want.location, value_bytes };
+                visit(item, Some((found, record.value)))?;
+            }
+        }
+        for (item, _) in items.iter().zip(&resolved).filter(|(_, resolved)| !**resolved) {
+            visit(item, None)?;
+        }
+        Ok(())
+    }
+
+    fn wants(&self, generation: &Generation, items: &[ColdItem<K>]) -> Vec<Want> {
+        let mut wants: Vec<Want> = Vec::with_capacity(items.len());
+        for (number, item) in items.iter().enumerate() {
+            let mut locations = item.candidates.iter();
+            let (Some(location), None) = (locations.next(), locations.next()) else { continue };
+            let lane = generation.lane(item.hash);
+            if let Some((segment, place)) = read::segment_at(lane, location)
+                && segment.file().is_some()
+            {
+                wants.push(Want { item: number, location, segment, place });
+            }
+        }
+        wants.sort_unstable_by_key(|want| {
+            (generation.lane_number(items[want.item].hash), want.location.units())
+        });
+        wants
+    }
+
+    fn read_runs(&self, runs: &[Run], buffers: &mut [AlignedBuf]) -> Vec<bool> {
+        let mut reads: Vec<FileRead<'_>> = Vec::with_capacity(runs.len());
+        for (run, buffer) in runs.iter().zip(buffers) {
+            if let Some(file) = run.segment.file() {
+                run.segment.disk().stats().add_read(run.end - run.start);
+                let request = ReadRequest::new(run.start, &mut *buffer);
+                reads.push(FileRead { file, request });
+            }
+        }
+        self.counters.file_reads.fetch_add(reads.len() as u64, Ordering::Relaxed);
+        self.storage.read_files(&mut reads);
+        reads.into_iter().map(|read| read.request.result.is_ok()).collect()
+    }
+}
+
+fn still_current<K: Key>(generation: &Generation, item: &ColdItem<K>, want: &Want) -> bool {
+    let lane = generation.lane(item.hash);
+    generation.index.unchanged(item.hash, &item.candidates)
+        && read::segment_at(lane, want.location)
+            .is_some_and(|(now, _)| Arc::ptr_eq(&now, &want.segment))
+}
+
+/// Merges sorted wants into reads.
+fn runs(wants: &[Want], segment_bytes: u64) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (number, want) in wants.iter().enumerate() {
+        let start = want.place.offset_bytes();
+        let end = (start + GUESS_BYTES as u64).min(segment_bytes);
+        if let Some(run) = runs.last_mut()
+            && Arc::ptr_eq(&run.segment, &want.segment)
+            && start <= run.end + GAP_BYTES
+            && end - run.start <= RUN_BYTES
+        {
+            run.end = run.end.max(end);
+            run.wants.end = number + 1;
+        } else {
+            let segment = Arc::clone(&want.segment);
+            runs.push(Run { segment, start, end, wants: number..number + 1 });
+        }
+    }
+    runs
+}

@@ -1,0 +1,466 @@
+//! A lane: one append-only log of a map on one directory.
+//!
+//! Appending is: `reserve` room in the open block, store the records, publish each in the index,
+//! `commit`. Reserving is one compare-and-swap on `state`. Whoever finds no room takes the roll
+//! lock, closes the block and opens the next one.
+//!
+//! Lock order: roll, then the tail's free list or the queue of waiting blocks. Shard locks of the
+//! index are never held here. Nobody waits for room with an uncommitted reservation in hand
+//! (docs/design.md, L2).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::record::{self, Kind, UNIT_BYTES};
+use super::segment::{Place, SEGMENT_HEADER_BYTES, Segment, SegmentFactory, SlotTable};
+use super::tail::BlockRef;
+use super::writeback::{BlockWrite, Shared, Waiting, align_units};
+use crate::index::Location;
+use crate::runtime::Disk;
+use crate::{Error, Result};
+
+/// What direct I/O needs at most; the real alignment of a file is known only once it exists.
+pub(super) const ALIGNMENT: usize = 4096;
+pub(super) const CLOSED: u64 = 1 << 32;
+/// The stated limit of a value; a transaction with a million inputs takes 44 MB at most.
+pub(crate) const VALUE_BYTES_LIMIT: usize = 128 << 20;
+const _: () = assert!(VALUE_BYTES_LIMIT <= record::VALUE_BYTES_MAX);
+
+pub(super) const fn open_state(buffer: u32, units: u32) -> u64 {
+    (buffer as u64) << 33 | units as u64
+}
+
+pub(super) const fn state_units(state: u64) -> u32 {
+    state as u32
+}
+
+pub(super) const fn state_buffer(state: u64) -> u32 {
+    (state >> 33) as u32
+}
+
+/// Room for records, uncommitted. Dropping it without `commit` would hold its block back for ever,
+/// so it commits on drop.
+#[derive(Debug)]
+pub(crate) struct Reservation<'a> {
+    lane: &'a Lane,
+    buffer: u32,
+    /// First unit, in the block.
+    first_unit: u32,
+    units: u32,
+    /// Location of the block.
+    base_units: u64,
+    /// First unit of the block, in the segment.
+    segment_unit: u32,
+    segment_seed: u32,
+    /// How many records fit.
+    pub(crate) count: usize,
+}
+
+impl Reservation<'_> {
+    /// Stores a record at `unit` (counted from the start of the reservation) and returns its
+    /// location.
+    pub(crate) fn store(
+        &self,
+        unit: u32,
+        key: &[u8],
+        value: &[u8],
+        scratch: &mut Vec<u8>,
+    ) -> Result<Location> {
+        let unit_in_block = self.first_unit + unit;
+        let unit_in_segment = self.segment_unit + unit_in_block;
+        scratch.clear();
+        let seed = record::crc_seed(self.segment_seed, unit_in_segment);
+        record::encode(scratch, Kind::Put, key, value, unit_in_segment, seed);
+        let offset_bytes = unit_in_block as usize * UNIT_BYTES;
+        self.lane.shared.tail.store(self.buffer, offset_bytes, scratch);
+        location(self.base_units + u64::from(unit_in_block))
+    }
+
+    /// Turns a stored, unpublished record into padding.
+    pub(crate) fn give_up(&self, unit: u32, units: u32) {
+        self.lane.pad(self.buffer, self.first_unit + unit, units);
+        self.lane.record_died(self.base_units, units);
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.lane.commit(self.buffer, self.units);
+    }
+}
+
+pub(super) fn location(units: u64) -> Result<Location> {
+    Location::new(units).ok_or_else(|| Error::InvalidArgument("location out of range".to_owned()))
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Roll {
+    pub(super) segment: Option<Arc<Segment>>,
+    /// The next block to open in it.
+    pub(super) next_block: usize,
+    next_incarnation: u64,
+    /// Slots from here on were never used.
+    next_slot: u32,
+    /// When the oldest byte that is not with the writer was reserved, as seen by the clock of the
+    /// ticker.
+    pub(super) unwritten_since: Option<Instant>,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(super) shared: Arc<Shared>,
+    pub(super) waiting: Arc<Waiting>,
+    pub(super) factory: SegmentFactory,
+    /// Buffer, closed flag, units reserved.
+    pub(super) state: AtomicU64,
+    pub(super) roll: Mutex<Roll>,
+    free_slots: Mutex<Vec<u32>>,
+    /// Blocks that are closed and wait for their last commit.
+    pub(super) closing: AtomicU32,
+    pub(super) table: SlotTable,
+}
+
+impl Lane {
+    pub(crate) fn new(shared: Arc<Shared>, waiting: Arc<Waiting>, factory: SegmentFactory) -> Self {
+        let table = SlotTable::new(factory.segment_bytes, shared.tail.block_bytes());
+        Self {
+            shared,
+            waiting,
+            factory,
+            state: AtomicU64::new(CLOSED),
+            roll: Mutex::default(),
+            free_slots: Mutex::default(),
+            closing: AtomicU32::new(0),
+            table,
+        }
+    }
+
+    pub(crate) const fn table(&self) -> &SlotTable {
+        &self.table
+    }
+
+    pub(crate) const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) const fn disk(&self) -> &Arc<Disk> {
+        &self.factory.disk
+    }
+
+    pub(crate) const fn segment_bytes(&self) -> u64 {
+        self.factory.segment_bytes
+    }
+
+    /// Longest value that fits into a segment, and into the format.
+    pub(crate) const fn value_bytes_max(&self, key_bytes: usize) -> usize {
+        let room = self.factory.segment_bytes as usize - SEGMENT_HEADER_BYTES;
+        let room = room - record::record_bytes(key_bytes, 0);
+        if room < VALUE_BYTES_LIMIT { room } else { VALUE_BYTES_LIMIT }
+    }
+
+    /// Longest record that can stand in a segment.
+    pub(crate) const fn record_bytes_max(&self, key_bytes: usize) -> usize {
+        record::record_bytes(key_bytes, self.value_bytes_max(key_bytes))
+    }
+
+    /// Longest record that lies within one block.
+    pub(crate) fn short_units_max(&self) -> u32 {
+        (self.shared.tail.block_units() / 2).min((64 << 10) / UNIT_BYTES as u32)
+    }
+
+    /// Reserves room for as many of the records (sizes in units, each at most `short_units_max`) as
+    /// fit together; at least one. With `timeout` none it returns `WouldBlock` instead of waiting.
+    pub(crate) fn reserve(
+        &self,
+        units: &[u32],
+        timeout: Option<Duration>,
+    ) -> Result<Reservation<'_>> {
+        let mut deadline = None;
+        loop {
+            if let Some(reservation) = self.try_reserve(units) {
+                return Ok(reservation);
+            }
+            self.shared.failure.check()?;
+            let opened = self.lock_roll(timeout.is_some()).is_some_and(|mut roll| {
+                let first = units.first().copied().unwrap_or(0);
+                let state = self.state.load(Ordering::Acquire);
+                let room = state & CLOSED == 0
+                    && state_units(state) + first <= self.shared.tail.block_units();
+                room || self.open_next(&mut roll)
+            });
+            if !opened {
+                self.wait_for_space(timeout, &mut deadline)?;
+            }
+        }
+    }
+
+    /// Waits until a buffer may be free. Nothing may be held or reserved by the caller.
+    pub(super) fn wait_for_space(
+        &self,
+        timeout: Option<Duration>,
+        deadline: &mut Option<Instant>,
+    ) -> Result<()> {
+        self.shared.failure.check()?;
+        let Some(timeout) = timeout else { return Err(Error::WouldBlock("no free block")) };
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + timeout);
+        if self.shared.tail.wait_for_space(deadline) {
+            return Ok(());
+        }
+        let waited_ms = timeout.as_millis() as u64;
+        Err(Error::TimedOut { what: "space in the tail (txMapWriteTimeout)", waited_ms })
+    }
+
+    /// The roll lock; without `wait`, `None` if someone holds it for longer than a moment.
+    pub(super) fn lock_roll(&self, wait: bool) -> Option<MutexGuard<'_, Roll>> {
+        if wait {
+            return Some(self.roll.lock());
+        }
+        self.roll.try_lock_for(Duration::from_micros(200))
+    }
+
+    fn try_reserve(&self, units: &[u32]) -> Option<Reservation<'_>> {
+        let capacity = self.shared.tail.block_units();
+        let mut state = self.state.load(Ordering::Acquire);
+        loop {
+            if state & CLOSED != 0 {
+                return None;
+            }
+            let first_unit = state_units(state);
+            let (mut count, mut total) = (0, 0);
+            for &size in units {
+                if first_unit + total + size > capacity {
+                    break;
+                }
+                total += size;
+                count += 1;
+            }
+            if count == 0 {
+                return None;
+            }
+            let next = state + u64::from(total);
+            match self.state.compare_exchange_weak(state, next, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => {
+                    let buffer = state_buffer(state);
+                    return Some(self.reservation(buffer, first_unit, total, count));
+                }
+                Err(now) => state = now,
+            }
+        }
+    }
+
+    fn reservation(
+        &self,
+        buffer: u32,
+        first_unit: u32,
+        units: u32,
+        count: usize,
+    ) -> Reservation<'_> {
+        // The buffer can't change hands before the reservation is committed.
+        let state = self.shared.tail.state(buffer);
+        let base_units = state.base_units.load(Ordering::Relaxed);
+        let place = self.table.place_of_units(base_units);
+        if let Some(entry) = self.table.entry(place.slot) {
+            entry.add_live(units);
+        }
+        Reservation {
+            lane: self,
+            buffer,
+            first_unit,
+            units,
+            base_units,
+            segment_unit: place.unit_in_segment,
+            segment_seed: state.segment_seed.load(Ordering::Relaxed),
+            count,
+        }
+    }
+
+    fn commit(&self, buffer: u32, units: u32) {
+        let state = self.shared.tail.state(buffer);
+        let before = state.progress.fetch_add(u64::from(units), Ordering::AcqRel);
+        let committed = (before as u32) + units;
+        if (before >> 32) as u32 == committed {
+            self.finish(buffer);
+        }
+    }
+
+    /// Everything in a closed block is committed: it can be written. Called once per block.
+    fn finish(&self, buffer: u32) {
+        let state = self.shared.tail.state(buffer);
+        let place = self.table.place_of_units(state.base_units.load(Ordering::Relaxed));
+        let submitted = state.submitted_bytes.load(Ordering::Acquire) as usize;
+        let end = align_units((state.progress.load(Ordering::Acquire) >> 32) as u32, ALIGNMENT);
+        // The slot is in use as long as one of its blocks is unfinished.
+        let Some(entry) = self.table.entry(place.slot) else { return };
+        if let Some(segment) = entry.segment.load_full() {
+            self.waiting.push(BlockWrite {
+                segment,
+                buffer,
+                block_offset_bytes: place.offset_bytes(),
+                range: submitted..end as usize * UNIT_BYTES,
+                last: true,
+            });
+        }
+        self.closing.fetch_sub(1, Ordering::AcqRel);
+        entry.block_finished();
+        self.retire_if_spent(place.slot);
+    }
+
+    /// Fills units of a block with one padding record.
+    pub(super) fn pad(&self, buffer: u32, unit_in_block: u32, units: u32) {
+        let tail = &self.shared.tail;
+        let state = tail.state(buffer);
+        let place = self.table.place_of_units(state.base_units.load(Ordering::Relaxed));
+        let unit = place.unit_in_segment + unit_in_block;
+        let seed = record::crc_seed(state.segment_seed.load(Ordering::Relaxed), unit);
+        let header = record::padding_header(units, unit, seed);
+        tail.store(buffer, unit_in_block as usize * UNIT_BYTES, &header);
+    }
+
+    /// Closes the open block, if there is one: no reservation succeeds any more. Returns its buffer
+    /// and its units.
+    pub(super) fn close_block(&self) -> Option<(u32, u32)> {
+        let state = self.state.fetch_or(CLOSED, Ordering::AcqRel);
+        (state & CLOSED == 0).then(|| (state_buffer(state), state_units(state)))
+    }
+
+    /// Closes the open block for good and lets its writer have it when all is committed.
+    pub(super) fn retire_block(&self, roll: &mut Roll) {
+        let Some((buffer, units)) = self.close_block() else { return };
+        let aligned = align_units(units, ALIGNMENT);
+        if aligned > units {
+            self.pad(buffer, units, aligned - units);
+        }
+        roll.unwritten_since = None;
+        self.closing.fetch_add(1, Ordering::AcqRel);
+        let state = self.shared.tail.state(buffer);
+        let before = state.progress.fetch_add(u64::from(units) << 32, Ordering::AcqRel);
+        if before as u32 == units {
+            self.finish(buffer);
+        }
+    }
+
+    /// Opens the next block; false if there is no free buffer (then everything that can be written
+    /// is on its way).
+    fn open_next(&self, roll: &mut Roll) -> bool {
+        let Some(buffer) = self.take_buffer() else { return false };
+        self.retire_block(roll);
+        let full = roll.next_block == self.table.blocks_per_segment();
+        if (roll.segment.is_none() || full)
+            && let Err(error) = self.open_segment(roll)
+        {
+            self.shared.tail.give_back(buffer);
+            self.shared.failure.set(error);
+            self.shared.tail.halt();
+            return false;
+        }
+        self.open_block(roll, buffer, 0);
+        true
+    }
+
+    pub(super) fn take_buffer(&self) -> Option<u32> {
+        let tail = &self.shared.tail;
+        tail.try_take().or_else(|| {
+            self.waiting.submit_all();
+            tail.try_take()
+        })
+    }
+
+    pub(super) fn open_segment(&self, roll: &mut Roll) -> Result<()> {
+        if let Some(old) = roll.segment.take() {
+            if let Some(entry) = self.table.entry(old.slot) {
+                entry.seal();
+            }
+            self.retire_if_spent(old.slot);
+        }
+        let mut free_slots = self.free_slots.lock();
+        let slot = free_slots.pop().unwrap_or(roll.next_slot);
+        if slot >= self.table.slots_max() {
+            return Err(Error::InvalidArgument(format!(
+                "a directory holds at most {} segments; raise txMapSegment",
+                self.table.slots_max()
+            )));
+        }
+        roll.next_slot = roll.next_slot.max(slot + 1);
+        let segment = Arc::new(self.factory.make(slot, roll.next_incarnation));
+        roll.next_incarnation += 1;
+        self.table.occupy(Arc::clone(&segment));
+        drop(free_slots);
+        roll.segment = Some(segment);
+        roll.next_block = 0;
+        Ok(())
+    }
+
+    /// Opens a taken buffer as the segment's next block, its first `units` (beside a segment
+    /// header) already spoken for.
+    pub(super) fn open_block(&self, roll: &mut Roll, buffer: u32, units: u32) -> BlockRef {
+        let tail = &self.shared.tail;
+        let (slot, seed, header) = match roll.segment.as_ref() {
+            Some(segment) => {
+                let header = (roll.next_block == 0).then(|| self.factory.header(segment));
+                (segment.slot, segment.seed, header)
+            }
+            None => (0, 0, None),
+        };
+        let block = roll.next_block;
+        roll.next_block += 1;
+        let reference = tail.open(buffer, self.table.base_units(slot, block), seed);
+        let mut start = units;
+        if let Some(header) = header {
+            tail.store(buffer, 0, &header);
+            start += (SEGMENT_HEADER_BYTES / UNIT_BYTES) as u32;
+        }
+        tail.state(buffer).progress.store(u64::from(start), Ordering::Relaxed);
+        if let Some(entry) = self.table.entry(slot) {
+            entry.block_opened();
+            entry.set_block(block, reference);
+        }
+        self.state.store(open_state(buffer, start), Ordering::Release);
+        reference
+    }
+
+    /// A record of `units` at or behind `units_at` (same segment) is not wanted any more.
+    pub(crate) fn record_died(&self, units_at: u64, units: u32) {
+        let place = self.table.place_of_units(units_at);
+        if let Some(entry) = self.table.entry(place.slot) {
+            entry.subtract_live(units);
+            if entry.is_spent() {
+                self.retire_if_spent(place.slot);
+            }
+        }
+    }
+
+    /// Gives up a segment in which nothing is live any more.
+    fn retire_if_spent(&self, slot: u32) {
+        let Some(entry) = self.table.entry(slot) else { return };
+        if !entry.is_spent() {
+            return;
+        }
+        // Slots are reused under this lock, so what is spent now is not somebody's new segment.
+        let mut free_slots = self.free_slots.lock();
+        if entry.is_spent()
+            && let Some(segment) = entry.segment.swap(None)
+        {
+            segment.mark_dead();
+            free_slots.push(slot);
+        }
+    }
+
+    /// Where the block of a place is or was in RAM.
+    pub(crate) fn block(&self, place: Place) -> Option<BlockRef> {
+        self.table.entry(place.slot)?.block(place.block)
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        // Nobody reserves or reads any more; the open block's buffer goes back to the map.
+        if let Some((buffer, _)) = self.close_block() {
+            self.shared.tail.give_back(buffer);
+        }
+    }
+}

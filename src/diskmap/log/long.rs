@@ -1,0 +1,98 @@
+//! Records that span blocks.
+
+use std::time::{Duration, Instant};
+
+use super::lane::{Lane, location};
+use super::record::{self, Kind, UNIT_BYTES};
+use super::segment::SEGMENT_HEADER_BYTES;
+use crate::index::Location;
+use crate::{Error, Result};
+
+impl Lane {
+    /// Appends a record longer than `short_units_max` through as many blocks as it needs. It is
+    /// committed when this returns; if it is then not published, its units are garbage.
+    pub(crate) fn append_long(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        timeout: Option<Duration>,
+    ) -> Result<Location> {
+        let tail = &self.shared.tail;
+        let units = record::record_units(key.len(), value.len());
+        let block_units = tail.block_units();
+        let blocks =
+            (units + (SEGMENT_HEADER_BYTES / UNIT_BYTES) as u32).div_ceil(block_units) as usize;
+        if timeout.is_none() && tail.free_count() < blocks.min(tail.buffer_count() / 2) {
+            self.waiting.submit_all();
+            self.shared.failure.check()?;
+            return Err(Error::WouldBlock("no free blocks"));
+        }
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(units as usize * UNIT_BYTES).map_err(|_| Error::OutOfMemory {
+            what: "a long value",
+            bytes: u64::from(units) * UNIT_BYTES as u64,
+            available: u64::MAX,
+        })?;
+        let Some(mut roll) = self.lock_roll(timeout.is_some()) else {
+            return Err(Error::WouldBlock("another long value is being appended"));
+        };
+        let mut deadline = None;
+        let timeout = Some(timeout.unwrap_or(Duration::from_secs(30)));
+        let mut buffer = self.wait_for_buffer(timeout, &mut deadline)?;
+        self.retire_block(&mut roll);
+        let rest = self.table.blocks_per_segment() - roll.next_block;
+        if (roll.segment.is_none() || rest < blocks)
+            && let Err(error) = self.open_segment(&mut roll)
+        {
+            tail.give_back(buffer);
+            return Err(error);
+        }
+        let segment = roll.segment.clone().ok_or(Error::Closed("segment"))?;
+        let header_units = if roll.next_block == 0 { SEGMENT_HEADER_BYTES / UNIT_BYTES } else { 0 };
+        let first = self.table.base_units(segment.slot, roll.next_block) + header_units as u64;
+        let unit = self.table.place_of_units(first).unit_in_segment;
+        let seed = record::crc_seed(segment.seed, unit);
+        record::encode(&mut bytes, Kind::Put, key, value, unit, seed);
+        if let Some(entry) = self.table.entry(segment.slot) {
+            entry.add_live(units);
+        }
+        let mut rest = bytes.as_slice();
+        let mut start_unit = header_units;
+        loop {
+            let room = (block_units as usize - start_unit) * UNIT_BYTES;
+            let (piece, after) = rest.split_at(rest.len().min(room));
+            // Reserved and committed at once: the block can be written while the next one waits for
+            // a buffer.
+            self.open_block(&mut roll, buffer, (piece.len() / UNIT_BYTES) as u32);
+            tail.store(buffer, start_unit * UNIT_BYTES, piece);
+            rest = after;
+            start_unit = 0;
+            if rest.is_empty() {
+                return location(first);
+            }
+            self.retire_block(&mut roll);
+            match self.wait_for_buffer(timeout, &mut deadline) {
+                Ok(next) => buffer = next,
+                Err(error) => {
+                    // What was written of it is garbage.
+                    self.record_died(first, units);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn wait_for_buffer(
+        &self,
+        timeout: Option<Duration>,
+        deadline: &mut Option<Instant>,
+    ) -> Result<u32> {
+        loop {
+            self.shared.failure.check()?;
+            if let Some(buffer) = self.take_buffer() {
+                return Ok(buffer);
+            }
+            self.wait_for_space(timeout, deadline)?;
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The log: where records are appended, and where they are found again by location.
+//!
+//! ```text
+//!   lane        one append-only log per directory: reserve, store, commit; opens and closes blocks
+//!   long        records that span blocks
+//!   flush       writing out a block that is not full
+//!   tail        the ring of block buffers in RAM
+//!   writeback   committed blocks on their way to the files; the map's first failure
+//!   segment     the files, and the table that finds them by location
+//!   record      the bytes of a record
+//! ```
+//!
+//! docs/design.md, section 3, has the invariants L1..L6.
+
+mod flush;
+pub(super) mod lane;
+mod long;
+pub(super) mod record;
+pub(super) mod segment;
+pub(super) mod tail;
+pub(super) mod writeback;

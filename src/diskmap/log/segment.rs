@@ -1,0 +1,323 @@
+//! Segments: the preallocated files of a lane, and the table that finds them by location.
+//!
+//! A location is a byte offset / 16 in the address space of its lane: segment slot, then offset. A
+//! slot is reused when its segment is gone; the incarnation of a segment never is.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwapOption;
+
+use super::record::UNIT_BYTES;
+use super::tail::BlockRef;
+use crate::index::Location;
+use crate::runtime::Disk;
+use crate::storage::{CreateOptions, Storage, StorageFile};
+use crate::{Error, Result};
+
+/// Bytes at the start of a segment that are not records.
+pub(crate) const SEGMENT_HEADER_BYTES: usize = 4096;
+const MAGIC: [u8; 8] = *b"BTSEGMNT";
+const VERSION: u32 = 1;
+/// Segments that a lane can hold at once.
+const SLOTS_MAX: usize = CHUNKS * CHUNK_SLOTS;
+const CHUNKS: usize = 256;
+const CHUNK_SLOTS: usize = 256;
+
+/// One file of a lane. It exists from its first written block to the drop of the last reference.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) slot: u32,
+    pub(crate) incarnation: u64,
+    /// Mixed into the CRC of each record: store id and incarnation.
+    pub(crate) seed: u32,
+    path: PathBuf,
+    bytes: u64,
+    direct: bool,
+    disk: Arc<Disk>,
+    storage: Arc<dyn Storage>,
+    file: OnceLock<Box<dyn StorageFile>>,
+    dead: AtomicBool,
+}
+
+/// What a lane needs to make segments.
+#[derive(Debug)]
+pub(crate) struct SegmentFactory {
+    pub(crate) directory: PathBuf,
+    pub(crate) lane: u32,
+    pub(crate) store_id: u64,
+    pub(crate) generation: u64,
+    pub(crate) key_bytes: u32,
+    pub(crate) segment_bytes: u64,
+    pub(crate) direct: bool,
+    pub(crate) disk: Arc<Disk>,
+    pub(crate) storage: Arc<dyn Storage>,
+}
+
+impl SegmentFactory {
+    pub(crate) fn make(&self, slot: u32, incarnation: u64) -> Segment {
+        let identity = [self.store_id, self.generation, u64::from(self.lane), incarnation];
+        let seed =
+            identity.iter().fold(0, |crc, word| crc32c::crc32c_append(crc, &word.to_le_bytes()));
+        let name = format!("{:03}-{:04}-{:08}.seg", self.lane, self.generation, incarnation);
+        Segment {
+            slot,
+            incarnation,
+            seed,
+            path: self.directory.join(name),
+            bytes: self.segment_bytes,
+            direct: self.direct,
+            disk: Arc::clone(&self.disk),
+            storage: Arc::clone(&self.storage),
+            file: OnceLock::new(),
+            dead: AtomicBool::new(false),
+        }
+    }
+
+    /// The header of a segment; docs/format.md draws it.
+    pub(crate) fn header(&self, segment: &Segment) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(SEGMENT_HEADER_BYTES);
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&self.key_bytes.to_le_bytes());
+        bytes.extend_from_slice(&self.store_id.to_le_bytes());
+        bytes.extend_from_slice(&self.generation.to_le_bytes());
+        bytes.extend_from_slice(&u64::from(self.lane).to_le_bytes());
+        bytes.extend_from_slice(&segment.incarnation.to_le_bytes());
+        bytes.extend_from_slice(&self.segment_bytes.to_le_bytes());
+        // Base sequence number: records of this segment count from here.
+        bytes.extend_from_slice(&self.base_seq(segment).to_le_bytes());
+        bytes.resize(SEGMENT_HEADER_BYTES - 4, 0);
+        let crc = crc32c::crc32c(&bytes);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// Sequence numbers follow the order of reservation within a lane: incarnation, then offset.
+    fn base_seq(&self, segment: &Segment) -> u64 {
+        segment.incarnation.saturating_mul(self.segment_bytes / UNIT_BYTES as u64)
+    }
+}
+
+impl Segment {
+    /// The file, made if this is its first write. Called by the directory's writer thread alone.
+    pub(crate) fn file_for_write(&self) -> Result<&dyn StorageFile> {
+        if self.file.get().is_none() {
+            let options = CreateOptions { allocate_bytes: self.bytes, direct: self.direct };
+            let file = self.storage.create(&self.path, &options)?;
+            let _ = self.file.set(file);
+        }
+        self.file().ok_or(Error::Closed("segment"))
+    }
+
+    /// The file, if any block has been written.
+    pub(crate) fn file(&self) -> Option<&dyn StorageFile> {
+        self.file.get().map(AsRef::as_ref)
+    }
+
+    pub(crate) const fn disk(&self) -> &Arc<Disk> {
+        &self.disk
+    }
+
+    pub(crate) const fn path(&self) -> &PathBuf {
+        &self.path
+    }
+
+    /// Nothing in it is wanted any more: blocks that still wait need not be written.
+    pub(crate) fn mark_dead(&self) {
+        self.dead.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if self.file.take().is_some() {
+            let (storage, path) = (Arc::clone(&self.storage), std::mem::take(&mut self.path));
+            // Unlinking a large file takes milliseconds; whoever drops the last reference need not
+            // wait for it.
+            self.disk.submit(Box::new(move || {
+                if let Err(error) = storage.remove_file(&path) {
+                    tracing::debug!(%error, "segment was gone already");
+                }
+            }));
+        }
+    }
+}
+
+/// What a lane knows of one slot.
+#[derive(Debug)]
+pub(crate) struct SlotEntry {
+    /// The segment, while the slot is in use.
+    pub(crate) segment: ArcSwapOption<Segment>,
+    /// For each block, the buffer it is (or was last) in.
+    blocks: OnceLock<Box<[AtomicU64]>>,
+    /// Units of records that are published or reserved.
+    live_units: AtomicU64,
+    /// Blocks that are open or not completely committed.
+    unfinished_blocks: AtomicU32,
+    sealed: AtomicBool,
+}
+
+/// The slots of a lane, made in chunks as they are needed and kept until the lane goes.
+#[derive(Debug)]
+pub(crate) struct SlotTable {
+    chunks: Box<[OnceLock<Box<[SlotEntry]>>]>,
+    blocks_per_segment: usize,
+    slot_shift: u32,
+    block_shift: u32,
+}
+
+/// A location taken apart.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) slot: u32,
+    /// Block in the segment.
+    pub(crate) block: usize,
+    /// Unit in the block.
+    pub(crate) unit_in_block: u32,
+    /// Unit in the segment.
+    pub(crate) unit_in_segment: u32,
+}
+
+impl Place {
+    pub(crate) const fn offset_bytes(self) -> u64 {
+        self.unit_in_segment as u64 * UNIT_BYTES as u64
+    }
+}
+
+impl SlotTable {
+    pub(crate) fn new(segment_bytes: u64, block_bytes: usize) -> Self {
+        debug_assert!(segment_bytes.is_power_of_two() && block_bytes.is_power_of_two());
+        Self {
+            chunks: (0..CHUNKS).map(|_| OnceLock::new()).collect(),
+            blocks_per_segment: segment_bytes as usize / block_bytes,
+            slot_shift: (segment_bytes / UNIT_BYTES as u64).trailing_zeros(),
+            block_shift: (block_bytes / UNIT_BYTES).trailing_zeros(),
+        }
+    }
+
+    pub(crate) fn slots_max(&self) -> u32 {
+        // 38 bits of location, or what the table holds.
+        (SLOTS_MAX as u64).min(1 << (38 - self.slot_shift)) as u32
+    }
+
+    pub(crate) const fn blocks_per_segment(&self) -> usize {
+        self.blocks_per_segment
+    }
+
+    pub(crate) const fn place(&self, location: Location) -> Place {
+        self.place_of_units(location.units())
+    }
+
+    pub(crate) const fn place_of_units(&self, units: u64) -> Place {
+        let unit_in_segment = (units & ((1 << self.slot_shift) - 1)) as u32;
+        Place {
+            slot: (units >> self.slot_shift) as u32,
+            block: (unit_in_segment >> self.block_shift) as usize,
+            unit_in_block: unit_in_segment & ((1 << self.block_shift) - 1),
+            unit_in_segment,
+        }
+    }
+
+    pub(crate) const fn base_units(&self, slot: u32, block: usize) -> u64 {
+        ((slot as u64) << self.slot_shift) + ((block as u64) << self.block_shift)
+    }
+
+    pub(crate) fn entry(&self, slot: u32) -> Option<&SlotEntry> {
+        let chunk = self.chunks.get(slot as usize / CHUNK_SLOTS)?.get()?;
+        chunk.get(slot as usize % CHUNK_SLOTS)
+    }
+
+    /// The entry of a slot that is about to be used.
+    fn entry_or_new(&self, slot: u32) -> Option<&SlotEntry> {
+        let chunk = self.chunks.get(slot as usize / CHUNK_SLOTS)?;
+        let chunk = chunk.get_or_init(|| (0..CHUNK_SLOTS).map(|_| SlotEntry::new()).collect());
+        chunk.get(slot as usize % CHUNK_SLOTS)
+    }
+
+    /// Puts a new segment into its slot.
+    pub(crate) fn occupy(&self, segment: Arc<Segment>) -> bool {
+        let Some(entry) = self.entry_or_new(segment.slot) else { return false };
+        entry
+            .blocks
+            .get_or_init(|| (0..self.blocks_per_segment).map(|_| AtomicU64::new(0)).collect());
+        entry.live_units.store(0, Ordering::Relaxed);
+        entry.unfinished_blocks.store(0, Ordering::Relaxed);
+        entry.sealed.store(false, Ordering::Relaxed);
+        entry.segment.store(Some(segment));
+        true
+    }
+
+    /// The segments in use.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = (&SlotEntry, Arc<Segment>)> {
+        self.chunks
+            .iter()
+            .filter_map(OnceLock::get)
+            .flat_map(|chunk| chunk.iter())
+            .filter_map(|entry| entry.segment.load_full().map(|segment| (entry, segment)))
+    }
+}
+
+impl SlotEntry {
+    fn new() -> Self {
+        Self {
+            segment: ArcSwapOption::empty(),
+            blocks: OnceLock::new(),
+            live_units: AtomicU64::new(0),
+            unfinished_blocks: AtomicU32::new(0),
+            sealed: AtomicBool::new(false),
+        }
+    }
+
+    /// Where block `block` is or was in RAM.
+    pub(crate) fn block(&self, block: usize) -> Option<BlockRef> {
+        BlockRef::from_word(self.blocks.get()?.get(block)?.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_block(&self, block: usize, reference: BlockRef) {
+        if let Some(word) = self.blocks.get().and_then(|blocks| blocks.get(block)) {
+            word.store(reference.word(), Ordering::Release);
+        }
+    }
+
+    pub(crate) fn block_opened(&self) {
+        self.unfinished_blocks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All of a block is committed.
+    pub(crate) fn block_finished(&self) {
+        self.unfinished_blocks.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn seal(&self) {
+        self.sealed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn add_live(&self, units: u32) {
+        self.live_units.fetch_add(u64::from(units), Ordering::Relaxed);
+    }
+
+    pub(crate) fn subtract_live(&self, units: u32) {
+        self.live_units.fetch_sub(u64::from(units), Ordering::AcqRel);
+    }
+
+    pub(crate) fn live_units(&self) -> u64 {
+        self.live_units.load(Ordering::Relaxed)
+    }
+
+    /// True once nothing in the segment is live and nothing can become so.
+    ///
+    /// The order of the loads matters: after `sealed` no block is opened, after the last block is
+    /// finished every reservation has been counted as live, and from then on the live units only
+    /// fall. To act on it, ask again under the lock that guards the reuse of slots.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.sealed.load(Ordering::Acquire)
+            && self.unfinished_blocks.load(Ordering::Acquire) == 0
+            && self.live_units.load(Ordering::Acquire) == 0
+    }
+}

@@ -1,0 +1,277 @@
+//! The tail: a ring of block buffers in RAM, shared by the lanes of a map.
+//!
+//! A buffer is free, open (a lane appends to it), waiting for its writer, or written. Written
+//! buffers keep serving reads until they are needed: they queue up behind the free ones, so the
+//! block that was written first is given up first.
+//!
+//! Threads: buffers are arrays of atomics. Bytes of a record are stored relaxed by the thread that
+//! reserved them, before the record is published, and do not change afterwards. A reader copies
+//! relaxed and then checks that the buffer still holds the block it looked for (a sequence lock
+//! whose word is the block's id), so a reader never waits, and a buffer never waits for readers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::record::UNIT_BYTES;
+use crate::Result;
+use crate::memory::MemoryReserve;
+use crate::storage::mapping::{HugePages, Mapping};
+
+/// Bits of a block reference that hold the buffer's number; the rest is the block's id.
+const BUFFER_BITS: u32 = 20;
+
+/// Which block is (or was) in which buffer: what a segment remembers of each of its blocks. 0 is
+/// none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BlockRef(u64);
+
+impl BlockRef {
+    pub(crate) const fn from_word(word: u64) -> Option<Self> {
+        if word == 0 { None } else { Some(Self(word)) }
+    }
+
+    pub(crate) const fn word(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) const fn buffer(self) -> u32 {
+        (self.0 & ((1 << BUFFER_BITS) - 1)) as u32
+    }
+
+    const fn id(self) -> u64 {
+        self.0 >> BUFFER_BITS
+    }
+}
+
+/// What is known about the block in a buffer. Stable while a reservation in it is uncommitted.
+#[derive(Debug)]
+pub(crate) struct BufferState {
+    /// Id of the block held, 0 while the buffer changes hands.
+    id: AtomicU64,
+    /// Location, in units, of the block's first byte.
+    pub(crate) base_units: AtomicU64,
+    /// CRC seed of the block's segment.
+    pub(crate) segment_seed: AtomicU32,
+    /// Committed units (low half) and, once the block is closed, the units to commit (high half).
+    pub(crate) progress: AtomicU64,
+    /// Bytes from the block's start that were handed to the writer. Changed under the lane's roll
+    /// lock only.
+    pub(crate) submitted_bytes: AtomicU32,
+}
+
+#[derive(Debug)]
+struct Free {
+    queue: VecDeque<u32>,
+    /// The map stopped taking writes; nobody waits any more.
+    halted: bool,
+}
+
+/// The ring.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    memory: Mapping,
+    block_bytes: usize,
+    buffers: Box<[BufferState]>,
+    free: Mutex<Free>,
+    space: Condvar,
+    next_id: AtomicU64,
+    waits: AtomicU64,
+    reserve: Arc<dyn MemoryReserve>,
+}
+
+impl Tail {
+    pub(crate) fn new(
+        buffer_count: u32,
+        block_bytes: usize,
+        huge_pages: HugePages,
+        reserve: Arc<dyn MemoryReserve>,
+    ) -> Result<Self> {
+        debug_assert!(u64::from(buffer_count) < 1 << BUFFER_BITS && block_bytes.is_power_of_two());
+        let bytes = buffer_count as usize * block_bytes;
+        reserve.reserve("the tail of a map", bytes as u64)?;
+        let memory = Mapping::anonymous(bytes as u64, huge_pages)
+            .inspect_err(|_| reserve.release(bytes as u64))?;
+        let buffers = (0..buffer_count)
+            .map(|_| BufferState {
+                id: AtomicU64::new(0),
+                base_units: AtomicU64::new(0),
+                segment_seed: AtomicU32::new(0),
+                progress: AtomicU64::new(0),
+                submitted_bytes: AtomicU32::new(0),
+            })
+            .collect();
+        let free = Free { queue: (0..buffer_count).collect(), halted: false };
+        Ok(Self {
+            memory,
+            block_bytes,
+            buffers,
+            free: Mutex::new(free),
+            space: Condvar::new(),
+            next_id: AtomicU64::new(1),
+            waits: AtomicU64::new(0),
+            reserve,
+        })
+    }
+
+    /// Faults all of the ring in, as far as the kernel helps; without that the first use of each
+    /// page pays.
+    pub(crate) fn prefault(&self) {
+        if !self.memory.populate(0..self.memory.len()) {
+            tracing::debug!(
+                "the kernel does not populate memory ahead; the tail faults in as it is used"
+            );
+        }
+    }
+
+    pub(crate) const fn block_bytes(&self) -> usize {
+        self.block_bytes
+    }
+
+    pub(crate) const fn block_units(&self) -> u32 {
+        (self.block_bytes / UNIT_BYTES) as u32
+    }
+
+    pub(crate) const fn bytes(&self) -> u64 {
+        (self.buffers.len() * self.block_bytes) as u64
+    }
+
+    pub(crate) const fn buffer_count(&self) -> usize {
+        self.buffers.len()
+    }
+
+    pub(crate) fn waits(&self) -> u64 {
+        self.waits.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn state(&self, buffer: u32) -> &BufferState {
+        &self.buffers[buffer as usize]
+    }
+
+    /// The words of a buffer.
+    pub(crate) fn words(&self, buffer: u32) -> &[AtomicU64] {
+        let count = self.block_bytes / 8;
+        &self.memory.words()[buffer as usize * count..][..count]
+    }
+
+    /// The free buffer that was written longest ago, if there is one.
+    pub(crate) fn try_take(&self) -> Option<u32> {
+        self.free.lock().queue.pop_front()
+    }
+
+    /// How many buffers could be taken now.
+    pub(crate) fn free_count(&self) -> usize {
+        self.free.lock().queue.len()
+    }
+
+    /// Gives a taken buffer back, its block now being in the file or dead.
+    pub(crate) fn give_back(&self, buffer: u32) {
+        self.free.lock().queue.push_back(buffer);
+        self.space.notify_all();
+    }
+
+    /// Waits until a buffer is free, the map halts (both return true) or `deadline` passes.
+    pub(crate) fn wait_for_space(&self, deadline: Instant) -> bool {
+        self.waits.fetch_add(1, Ordering::Relaxed);
+        let mut free = self.free.lock();
+        while free.queue.is_empty() && !free.halted {
+            if self.space.wait_until(&mut free, deadline).timed_out() {
+                return !free.queue.is_empty() || free.halted;
+            }
+        }
+        true
+    }
+
+    /// Wakes everyone who waits for space, now and later: no more writes are taken.
+    pub(crate) fn halt(&self) {
+        self.free.lock().halted = true;
+        self.space.notify_all();
+    }
+
+    /// Makes a taken buffer the home of a new block. Readers of its old block notice.
+    pub(crate) fn open(&self, buffer: u32, base_units: u64, segment_seed: u32) -> BlockRef {
+        let state = self.state(buffer);
+        state.id.store(0, Ordering::Relaxed);
+        // Readers that copy any of the new block's words also see that the id has changed.
+        fence(Ordering::Release);
+        state.base_units.store(base_units, Ordering::Relaxed);
+        state.segment_seed.store(segment_seed, Ordering::Relaxed);
+        state.progress.store(0, Ordering::Relaxed);
+        state.submitted_bytes.store(0, Ordering::Relaxed);
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        state.id.store(id, Ordering::Release);
+        BlockRef(id << BUFFER_BITS | u64::from(buffer))
+    }
+
+    /// Copies words of a block if it is still in its buffer; false (and garbage in `out`) if not.
+    pub(crate) fn copy_words(&self, block: BlockRef, first_word: usize, out: &mut [u64]) -> bool {
+        let state = self.state(block.buffer());
+        if state.id.load(Ordering::Acquire) != block.id() {
+            return false;
+        }
+        let words = self.words(block.buffer());
+        let Some(words) = words.get(first_word..first_word + out.len()) else { return false };
+        for (to, from) in out.iter_mut().zip(words) {
+            *to = u64::from_le(from.load(Ordering::Relaxed));
+        }
+        fence(Ordering::Acquire);
+        state.id.load(Ordering::Relaxed) == block.id()
+    }
+
+    /// Appends whole words of a block to `out` as bytes; false if the block has left its buffer
+    /// meanwhile.
+    pub(crate) fn append_bytes(
+        &self,
+        block: BlockRef,
+        first_word: usize,
+        words: usize,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let state = self.state(block.buffer());
+        if state.id.load(Ordering::Acquire) != block.id() {
+            return false;
+        }
+        let source = self.words(block.buffer());
+        let Some(source) = source.get(first_word..first_word + words) else { return false };
+        let start = out.len();
+        out.resize(start + words * 8, 0);
+        let (chunks, _) = out[start..].as_chunks_mut::<8>();
+        for (chunk, word) in chunks.iter_mut().zip(source) {
+            *chunk = u64::from_le(word.load(Ordering::Relaxed)).to_le_bytes();
+        }
+        fence(Ordering::Acquire);
+        state.id.load(Ordering::Relaxed) == block.id()
+    }
+
+    /// Committed bytes of a taken buffer, for its writer.
+    #[expect(unsafe_code, reason = "a file write takes bytes, and the ring is made of atomics")]
+    pub(crate) fn committed_bytes(&self, buffer: u32, range: std::ops::Range<usize>) -> &[u8] {
+        let words = self.words(buffer);
+        debug_assert!(range.end <= self.block_bytes && range.start <= range.end);
+        let bytes = std::ptr::slice_from_raw_parts(words.as_ptr().cast::<u8>(), self.block_bytes);
+        // SAFETY: the words are `block_bytes` initialized bytes that live as long as `self`. Nobody
+        // stores into the committed part of a block until its buffer is given back, which is the
+        // caller's to do after the write. Concurrent readers only load.
+        let bytes = unsafe { &*bytes };
+        &bytes[range]
+    }
+
+    /// Stores bytes (a multiple of 8) into reserved, unpublished room of a buffer.
+    pub(crate) fn store(&self, buffer: u32, offset_bytes: usize, bytes: &[u8]) {
+        debug_assert!(offset_bytes.is_multiple_of(8) && bytes.len().is_multiple_of(8));
+        let words = &self.words(buffer)[offset_bytes / 8..][..bytes.len() / 8];
+        let (chunks, _) = bytes.as_chunks::<8>();
+        for (word, chunk) in words.iter().zip(chunks) {
+            word.store(u64::from_le_bytes(*chunk).to_le(), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.reserve.release(self.bytes());
+    }
+}

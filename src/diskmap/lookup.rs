@@ -1,0 +1,68 @@
+//! Get and exists, one key at a time.
+
+use super::confirm::Races;
+use super::key::Key;
+use super::op::Op;
+use super::read::Scratch;
+use super::{DiskMap, Wait};
+use crate::Result;
+use crate::index::Candidates;
+
+impl<K: Key> Op<'_, K> {
+    /// The subtree index of the key's record; its value, if wanted, is in `scratch`.
+    pub(crate) fn lookup(&self, scratch: &mut Scratch) -> Result<Option<u16>> {
+        self.lookup_among(self.generation.index.probe(self.hash), scratch)
+    }
+
+    /// As `lookup`, beginning with candidates of an earlier probe in the same call.
+    pub(crate) fn lookup_among(
+        &self,
+        mut candidates: Candidates,
+        scratch: &mut Scratch,
+    ) -> Result<Option<u16>> {
+        let mut races = Races::new();
+        loop {
+            let (found, _) = self.find_among(candidates, scratch, &mut races)?;
+            let Some(found) = found else { return Ok(None) };
+            // The record can be replaced between the confirm and this read; then the value is old:
+            // once more.
+            let index = &self.generation.index;
+            if let Some(subtree_index) = index.subtree_index(self.hash, found.location) {
+                return Ok(Some(subtree_index));
+            }
+            races.lost(self.map);
+            candidates = self.generation.index.probe(self.hash);
+        }
+    }
+}
+
+impl<K: Key> DiskMap<K> {
+    /// Calls `visit(value, subtree index)` if the key is there.
+    ///
+    /// # Errors
+    /// `WouldBlock` (only with [`Wait::Never`]) if the record is on disk; `Io`, `Corrupt` from
+    /// reading it.
+    pub fn get<R>(
+        &self,
+        key: &K,
+        wait: Wait,
+        visit: impl FnOnce(&[u8], u16) -> R,
+    ) -> Result<Option<R>> {
+        let generation = self.generation.load();
+        let op = self.op(&generation, key, self.options(wait, true));
+        Scratch::with(|scratch| {
+            let found = op.lookup(scratch)?;
+            Ok(found.map(|subtree_index| visit(scratch.value(), subtree_index)))
+        })
+    }
+
+    /// Whether the key is there. Exact: a matching tag is confirmed against the full key.
+    ///
+    /// # Errors
+    /// As for [`DiskMap::get`].
+    pub fn exists(&self, key: &K, wait: Wait) -> Result<bool> {
+        let generation = self.generation.load();
+        let op = self.op(&generation, key, self.options(wait, false));
+        Scratch::with(|scratch| Ok(op.find(scratch, &mut Races::new())?.0.is_some()))
+    }
+}

@@ -1,0 +1,107 @@
+//! What a map is made from: settings, the sizes that follow from them, the segments of a generation.
+
+use std::sync::Arc;
+
+use super::directory::MapDirectory;
+use super::key::Key;
+use super::log::segment::SegmentFactory;
+use crate::index::{IndexOptions, ScanKernel};
+use crate::settings::{KernelChoice, TxMapSettings};
+use crate::storage::Storage;
+use crate::{Error, Result};
+
+/// What every generation is made from.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) settings: TxMapSettings,
+    pub(super) index: IndexOptions,
+    pub(super) direct: bool,
+    pub(super) store_id: u64,
+}
+
+impl Plan {
+    pub(super) fn factories<K: Key>(
+        &self,
+        storage: &Arc<dyn Storage>,
+        directories: &[MapDirectory],
+        generation: u64,
+    ) -> Vec<SegmentFactory> {
+        directories
+            .iter()
+            .enumerate()
+            .map(|(lane, directory)| SegmentFactory {
+                directory: directory.path().to_owned(),
+                lane: lane as u32,
+                store_id: self.store_id,
+                generation,
+                key_bytes: K::BYTES as u32,
+                segment_bytes: self.settings.segment_bytes,
+                direct: self.direct,
+                disk: Arc::clone(directory.disk()),
+                storage: Arc::clone(storage),
+            })
+            .collect()
+    }
+}
+
+pub(super) const fn scan_kernel(choice: KernelChoice) -> ScanKernel {
+    match choice {
+        KernelChoice::Auto => ScanKernel::Auto,
+        KernelChoice::Avx512 => ScanKernel::Avx512,
+        KernelChoice::Avx2 => ScanKernel::Avx2,
+        KernelChoice::Scalar => ScanKernel::Scalar,
+    }
+}
+
+/// Sizes that follow from the settings.
+pub(super) struct Layout {
+    pub(super) block_bytes: usize,
+    pub(super) buffers: u32,
+    pub(super) flush_bytes: u64,
+}
+
+impl Layout {
+    pub(super) fn new(settings: &TxMapSettings) -> Result<Self> {
+        let lanes = settings.dirs.len() as u64;
+        let wrong = |key: &str, reason: String| Err(Error::Setting { key: key.to_owned(), reason });
+        if lanes == 0 {
+            return wrong("txMapDirs", "at least one directory is needed".to_owned());
+        }
+        // Each lane keeps a block open, and as many again may wait; a clear needs both twice for a
+        // moment.
+        let buffers_min = 4 * lanes + 4;
+        let largest = settings.tail_bytes / buffers_min;
+        let block_bytes = if settings.block_bytes == 0 {
+            (1 << largest.max(1).ilog2()).min(2 << 20)
+        } else {
+            settings.block_bytes
+        };
+        if block_bytes < 16 << 10 || !block_bytes.is_power_of_two() {
+            return wrong(
+                "txMapTail",
+                format!("{lanes} directories need at least {}", buffers_min * (16 << 10)),
+            );
+        }
+        if block_bytes > largest {
+            return wrong(
+                "txMapBlock",
+                format!(
+                    "{lanes} directories and this tail allow blocks of at most {largest} bytes"
+                ),
+            );
+        }
+        if block_bytes > settings.segment_bytes {
+            return wrong(
+                "txMapSegment",
+                format!("must be at least a block of {block_bytes} bytes"),
+            );
+        }
+        let flush_bytes =
+            if settings.flush_bytes == 0 { settings.tail_bytes / 4 } else { settings.flush_bytes };
+        Ok(Self {
+            block_bytes: block_bytes as usize,
+            buffers: (settings.tail_bytes / block_bytes).min((1 << 20) - 1) as u32,
+            flush_bytes: flush_bytes.min(settings.tail_bytes / 2),
+        })
+    }
+}

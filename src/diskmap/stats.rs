@@ -1,0 +1,44 @@
+//! Figures of a map.
+
+use std::sync::atomic::AtomicU64;
+
+/// Counters of rare events.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    /// Reads of files, merged ones counted once.
+    pub(super) file_reads: AtomicU64,
+    /// Tags that matched another key.
+    pub(super) false_matches: AtomicU64,
+    /// Confirms that lost so many races that they took `slow_mu`.
+    pub(super) slow_confirms: AtomicU64,
+}
+
+/// A snapshot of a map's counters and sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct MapStats {
+    /// Keys in the map.
+    pub entries: u64,
+    /// RAM of the index without subtree indexes.
+    pub index_bytes: u64,
+    /// RAM of the subtree indexes.
+    pub subtree_index_bytes: u64,
+    /// RAM of the tail.
+    pub tail_bytes: u64,
+    /// Bytes of live records, in tail and files.
+    pub live_bytes: u64,
+    /// Segments in use.
+    pub segments: u64,
+    /// Reads of files.
+    pub file_reads: u64,
+    /// Tags that matched another key.
+    pub false_matches: u64,
+    /// Confirms that went through the slow path's lock.
+    pub slow_confirms: u64,
+    /// Times a writer waited for room in the tail.
+    pub waits: u64,
+    /// Page splits of the index.
+    pub splits: u64,
+    /// 1 if the map has failed and takes no more writes.
+    pub failed: u64,
+}

@@ -1,1 +1,0 @@
-//! Settings: one table of keys, units, ranges, defaults.

@@ -1,0 +1,351 @@
+//! Settings: one table of keys with units, ranges and defaults, and what is made from it.
+//!
+//! A settings text has lines `key = value`. A runtime and a map read the same text: each takes its
+//! own keys, both refuse unknown keys and bad values. Whoever prefers it fills the structs.
+
+pub mod table;
+mod text;
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+pub use table::{Kind, SETTINGS, Scope, SettingSpec, Value};
+pub use text::Values;
+
+use crate::storage::HugePages;
+use crate::{Error, Result};
+
+/// Which kernel the index scans buckets with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KernelChoice {
+    /// The fastest one that the processor has.
+    #[default]
+    Auto,
+    /// AVX-512; an error where the processor has none.
+    Avx512,
+    /// AVX2; an error where the processor has none.
+    Avx2,
+    /// Portable code.
+    Scalar,
+}
+
+/// Settings of a [`crate::runtime::Runtime`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeSettings {
+    /// Bytes that maps may use together; `None` takes 80 % of what the process may have.
+    pub memory_budget: Option<u64>,
+    /// Bypass the page cache where possible.
+    pub direct_io: bool,
+    /// Read batches through `io_uring` where possible.
+    pub io_uring: bool,
+    /// Make unlinked files with `O_TMPFILE` where possible.
+    pub o_tmpfile: bool,
+    /// Ask for transparent huge pages.
+    pub huge_pages: bool,
+    /// The index's scan kernel.
+    pub kernel: KernelChoice,
+    /// Reads that one batch keeps in flight.
+    pub read_ring_depth: u32,
+    /// Where mapped subtrees go; `None` keeps them in memory.
+    pub subtree_mmap_dir: Option<PathBuf>,
+}
+
+impl Default for RuntimeSettings {
+    fn default() -> Self {
+        Self::from_values(&Values::default())
+    }
+}
+
+impl RuntimeSettings {
+    /// Reads the runtime's keys of a settings text.
+    ///
+    /// ```
+    /// use blocktier::settings::RuntimeSettings;
+    /// let settings = RuntimeSettings::parse("memoryBudget = 8G\nioUring = off")?;
+    /// assert_eq!(settings.memory_budget, Some(8 << 30));
+    /// assert!(!settings.io_uring && settings.direct_io);
+    /// let error = RuntimeSettings::parse("memoryBuget = 8G").unwrap_err();
+    /// assert!(error.to_string().contains("the nearest is memoryBudget"));
+    /// # Ok::<(), blocktier::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Setting`].
+    pub fn parse(text: &str) -> Result<Self> {
+        Values::parse(text).map(|values| Self::from_values(&values))
+    }
+
+    fn from_values(values: &Values) -> Self {
+        let on = |spec| values.word(spec) != "off";
+        let directory = values.text(&table::SUBTREE_MMAP_DIR);
+        Self {
+            memory_budget: Some(values.number(&table::MEMORY_BUDGET)).filter(|&bytes| bytes > 0),
+            direct_io: on(&table::DIRECT_IO),
+            io_uring: on(&table::IO_URING),
+            o_tmpfile: on(&table::O_TMPFILE),
+            huge_pages: on(&table::HUGE_PAGES),
+            kernel: match values.word(&table::SCAN_KERNEL) {
+                "avx512" => KernelChoice::Avx512,
+                "avx2" => KernelChoice::Avx2,
+                "scalar" => KernelChoice::Scalar,
+                _ => KernelChoice::Auto,
+            },
+            // The table's range ends far below u32::MAX.
+            read_ring_depth: u32::try_from(values.number(&table::READ_RING_DEPTH))
+                .unwrap_or(u32::MAX),
+            subtree_mmap_dir: Some(directory).filter(|text| !text.is_empty()).map(PathBuf::from),
+        }
+    }
+
+    /// Checks each number against its range.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for the first that is wrong.
+    pub fn validate(&self) -> Result<()> {
+        text::check_number(&table::MEMORY_BUDGET, self.memory_budget.unwrap_or(0))?;
+        text::check_number(&table::READ_RING_DEPTH, u64::from(self.read_ring_depth))
+    }
+
+    /// The huge page choice in the words of [`crate::storage::Mapping`].
+    #[must_use]
+    pub const fn huge_pages_choice(&self) -> HugePages {
+        if self.huge_pages { HugePages::Transparent } else { HugePages::Off }
+    }
+}
+
+/// Settings of a transaction map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TxMapSettings {
+    /// Directories of the map's files, one per disk.
+    pub dirs: Vec<PathBuf>,
+    /// RAM for recent records, in bytes.
+    pub tail_bytes: u64,
+    /// Unit of writing in bytes; 0 chooses by tail and segment.
+    pub block_bytes: u64,
+    /// Size of a log file, a power of two.
+    pub segment_bytes: u64,
+    /// Entries to size the index for; 0 lets it grow.
+    pub expected_entries: u64,
+    /// Unwritten bytes at which partly filled blocks are written; 0 is a quarter of the tail.
+    pub flush_bytes: u64,
+    /// Milliseconds after which a partly filled block is written; 0 is never.
+    pub flush_age_ms: u64,
+    /// Longest wait of a write for space, in milliseconds.
+    pub write_timeout_ms: u64,
+    /// Name of the map's subdirectory; `None` gives it one of its own.
+    pub name: Option<String>,
+    /// Fault the tail in at opening.
+    pub prefault: bool,
+}
+
+impl Default for TxMapSettings {
+    fn default() -> Self {
+        Self::from_values(&Values::default())
+    }
+}
+
+impl TxMapSettings {
+    /// Reads the map's keys of a settings text.
+    ///
+    /// ```
+    /// use blocktier::settings::TxMapSettings;
+    /// let settings = TxMapSettings::parse("txMapDirs = /disk1/map | /disk2/map\ntxMapTail = 2G")?;
+    /// assert_eq!(settings.dirs.len(), 2);
+    /// assert_eq!(settings.block_len(), 2 << 20);
+    /// # Ok::<(), blocktier::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Setting`], also for values that contradict each other.
+    pub fn parse(text: &str) -> Result<Self> {
+        let settings = Self::from_values(&Values::parse(text)?);
+        settings.validate()?;
+        Ok(settings)
+    }
+
+    fn from_values(values: &Values) -> Self {
+        let dirs = values.text(&table::TX_MAP_DIRS);
+        Self {
+            dirs: text::split_directories(dirs).map(PathBuf::from).collect(),
+            tail_bytes: values.number(&table::TX_MAP_TAIL),
+            block_bytes: values.number(&table::TX_MAP_BLOCK),
+            segment_bytes: values.number(&table::TX_MAP_SEGMENT),
+            expected_entries: values.number(&table::TX_MAP_EXPECTED_ENTRIES),
+            flush_bytes: values.number(&table::TX_MAP_FLUSH_BYTES),
+            flush_age_ms: values.number(&table::TX_MAP_FLUSH_AGE),
+            write_timeout_ms: values.number(&table::TX_MAP_WRITE_TIMEOUT),
+            name: Some(values.text(&table::TX_MAP_NAME).to_owned()).filter(|name| !name.is_empty()),
+            prefault: values.word(&table::TX_MAP_PREFAULT) == "on",
+        }
+    }
+
+    /// The block size in force: as set, or 2 MiB, at most an eighth of the tail and a quarter of a
+    /// segment, at least 16 KiB. A power of two.
+    #[must_use]
+    pub fn block_len(&self) -> u64 {
+        if self.block_bytes != 0 {
+            return self.block_bytes;
+        }
+        let limit = (self.tail_bytes / 8).min(self.segment_bytes / 4);
+        text::below(limit).clamp(16 << 10, 2 << 20)
+    }
+
+    /// The flush threshold in force, in bytes.
+    #[must_use]
+    pub const fn flush_len(&self) -> u64 {
+        if self.flush_bytes == 0 { self.tail_bytes / 4 } else { self.flush_bytes }
+    }
+
+    /// Checks each number against its range, and the sizes against each other.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for the first that is wrong.
+    pub fn validate(&self) -> Result<()> {
+        let numbers = [
+            (&table::TX_MAP_TAIL, self.tail_bytes),
+            (&table::TX_MAP_BLOCK, self.block_bytes),
+            (&table::TX_MAP_SEGMENT, self.segment_bytes),
+            (&table::TX_MAP_EXPECTED_ENTRIES, self.expected_entries),
+            (&table::TX_MAP_FLUSH_BYTES, self.flush_bytes),
+            (&table::TX_MAP_FLUSH_AGE, self.flush_age_ms),
+            (&table::TX_MAP_WRITE_TIMEOUT, self.write_timeout_ms),
+        ];
+        for (spec, number) in numbers {
+            text::check_number(spec, number)?;
+        }
+        text::check_name(table::TX_MAP_NAME.key, self.name.as_deref().unwrap_or_default())?;
+        let names: Vec<_> = self.dirs.iter().map(|dir| dir.to_string_lossy()).collect();
+        text::check_directories(table::TX_MAP_DIRS.key, names.iter().map(AsRef::as_ref))?;
+        let block = self.block_len();
+        for (what, bytes) in [("txMapTail", self.tail_bytes), ("txMapSegment", self.segment_bytes)]
+        {
+            if block > bytes / 4 {
+                return Err(contradiction(&table::TX_MAP_BLOCK, block, what, bytes / 4));
+            }
+        }
+        if self.flush_len() > self.tail_bytes {
+            let (flush, tail) = (self.flush_len(), self.tail_bytes);
+            return Err(contradiction(&table::TX_MAP_FLUSH_BYTES, flush, "txMapTail", tail));
+        }
+        Ok(())
+    }
+}
+
+fn contradiction(spec: &SettingSpec, is: u64, other: &str, limit: u64) -> Error {
+    let (is, limit) = (text::format_number(spec, is), text::format_number(spec, limit));
+    text::error(spec.key, format!("{is} is too large for this {other}; it may be up to {limit}"))
+}
+
+/// The documentation of every setting, as `docs/settings.md` holds it.
+#[must_use]
+pub fn markdown_table() -> String {
+    let mut page = String::from(
+        "# Settings\n\n\
+         One text serves a runtime and its maps: lines `key = value`; empty lines and lines that \
+         start with `#`\nsay nothing. An unknown key, a malformed value and one out of range are \
+         errors. Sizes take `K`, `M`, `G`, `T`\n(powers of 1024), durations `ms`, `s`, `m`, `h`.\n",
+    );
+    for (scope, title) in [(Scope::Runtime, "Runtime"), (Scope::TxMap, "Transaction map")] {
+        // Writing to a String cannot fail.
+        let _ = write!(page, "\n## {title}\n\n| key | default | values | what it does |\n");
+        page.push_str("|---|---|---|---|\n");
+        for spec in SETTINGS.iter().filter(|spec| spec.scope == scope) {
+            let default = match &spec.default {
+                Value::Number(number) => text::format_number(spec, *number),
+                Value::Word(word) => (*word).to_owned(),
+                Value::Text(text) if text.is_empty() => "empty".to_owned(),
+                Value::Text(text) => text.clone().into_owned(),
+            };
+            let range = text::describe_range(spec).replace('|', "\\|");
+            let doc = spec.doc.replace('|', "\\|");
+            let _ = writeln!(page, "| `{}` | {default} | {range} | {doc} |", spec.key);
+        }
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documentation_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/settings.md");
+        if std::env::var_os("UPDATE_DOCS").is_some_and(|value| value == "1") {
+            std::fs::write(path, markdown_table()).unwrap();
+        }
+        let page = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(page == markdown_table(), "docs/settings.md is stale: run with UPDATE_DOCS=1");
+    }
+
+    #[test]
+    fn every_key_is_in_the_table_once_and_its_default_is_valid() {
+        for (i, spec) in SETTINGS.iter().enumerate() {
+            assert!(SETTINGS[..i].iter().all(|other| other.key != spec.key), "{}", spec.key);
+            match &spec.default {
+                Value::Number(number) => text::check_number(spec, *number).unwrap(),
+                Value::Word(word) => {
+                    Values::parse(&format!("{} = {word}", spec.key)).unwrap();
+                }
+                Value::Text(text) => assert!(text.is_empty()),
+            }
+        }
+        TxMapSettings::default().validate().unwrap();
+    }
+
+    #[test]
+    fn each_struct_ignores_the_others_keys_but_not_their_mistakes() {
+        let text = "txMapTail = 1G\nmemoryBudget = 2G\nscanKernel = avx2\nsubtreeMmapDir = /s";
+        assert_eq!(TxMapSettings::parse(text).unwrap().tail_bytes, 1 << 30);
+        let runtime = RuntimeSettings::parse(text).unwrap();
+        assert_eq!(runtime.memory_budget, Some(2 << 30));
+        assert_eq!(runtime.kernel, KernelChoice::Avx2);
+        assert_eq!(runtime.subtree_mmap_dir, Some(PathBuf::from("/s")));
+        assert!(RuntimeSettings::parse("txMapTail = x").is_err());
+        assert!(TxMapSettings::parse("directIo = x").is_err());
+    }
+
+    #[test]
+    fn every_switch_reaches_its_field() {
+        let defaults = RuntimeSettings::default();
+        assert!(defaults.direct_io && defaults.io_uring && defaults.o_tmpfile);
+        assert!(defaults.huge_pages && defaults.memory_budget.is_none());
+        assert_eq!(defaults.huge_pages_choice(), HugePages::Transparent);
+        let off = "directIo=off\nioUring=off\noTmpfile=off\nhugePages=off\nreadRingDepth=4096";
+        let off = RuntimeSettings::parse(off).unwrap();
+        assert!(!off.direct_io && !off.io_uring && !off.o_tmpfile && !off.huge_pages);
+        assert_eq!(off.huge_pages_choice(), HugePages::Off);
+        assert_eq!(off.read_ring_depth, 4096);
+        assert!(RuntimeSettings { read_ring_depth: 0, ..off.clone() }.validate().is_err());
+        assert!(RuntimeSettings { memory_budget: Some(1), ..off }.validate().is_err());
+    }
+
+    #[test]
+    fn block_follows_tail_and_segment() {
+        let block = |text: &str| TxMapSettings::parse(text).unwrap().block_len();
+        assert_eq!(block(""), 2 << 20);
+        assert_eq!(block("txMapTail = 256K"), 32 << 10);
+        assert_eq!(block("txMapTail = 300K"), 32 << 10);
+        assert_eq!(block("txMapTail = 9M"), 1 << 20);
+        assert_eq!(block("txMapSegment = 64K"), 16 << 10);
+        assert_eq!(block("txMapBlock = 64K"), 64 << 10);
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let reason = |text: &str| TxMapSettings::parse(text).unwrap_err().to_string();
+        assert_eq!(
+            reason("txMapTail = 256K\ntxMapBlock = 128K"),
+            "setting txMapBlock: 128K is too large for this txMapTail; it may be up to 64K"
+        );
+        assert!(reason("txMapSegment = 64K\ntxMapBlock = 32K").contains("this txMapSegment"));
+        assert!(reason("txMapTail = 1M\ntxMapFlushBytes = 2M").contains("up to 1M"));
+        let odd = TxMapSettings { segment_bytes: 3 << 20, ..TxMapSettings::default() };
+        assert!(odd.validate().unwrap_err().to_string().contains("power of two"));
+        let low = TxMapSettings { tail_bytes: 1, ..TxMapSettings::default() };
+        assert!(low.validate().unwrap_err().to_string().contains("256K to 4T"));
+        let dirs = vec![PathBuf::from("/a"), PathBuf::from("/a")];
+        let twice = TxMapSettings { dirs, ..TxMapSettings::default() };
+        assert!(twice.validate().unwrap_err().to_string().contains("named twice"));
+    }
+}

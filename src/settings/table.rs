@@ -1,0 +1,290 @@
+//! The one table of settings: keys, kinds, ranges, defaults and what they do.
+//!
+//! Parser, typed settings, error texts and `docs/settings.md` all come from here.
+
+use std::borrow::Cow;
+
+/// What a setting is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The process: memory, I/O, kernels.
+    Runtime,
+    /// One transaction map.
+    TxMap,
+}
+
+/// What a setting's value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A size: digits and one of K, M, G, T (powers of 1024), or plain bytes.
+    Bytes {
+        /// Smallest value, beside 0 if that has a meaning.
+        min: u64,
+        /// Largest value.
+        max: u64,
+        /// Only powers of two.
+        power_of_two: bool,
+        /// What 0 means, if it is allowed.
+        zero: Option<&'static str>,
+    },
+    /// A plain number.
+    Count {
+        /// Smallest value, beside 0 if that has a meaning.
+        min: u64,
+        /// Largest value.
+        max: u64,
+        /// What 0 means, if it is allowed.
+        zero: Option<&'static str>,
+    },
+    /// A duration: digits and one of ms, s, m, h. Held in milliseconds.
+    Millis {
+        /// Smallest value, beside 0 if that has a meaning.
+        min: u64,
+        /// Largest value.
+        max: u64,
+        /// What 0 means, if it is allowed.
+        zero: Option<&'static str>,
+    },
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A directory, or nothing.
+    Directory,
+    /// Directories separated by `|`, or nothing.
+    Directories,
+    /// A file name of letters, digits, `.`, `-` and `_`, or nothing.
+    Name,
+}
+
+/// A parsed value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// Bytes, a count or milliseconds.
+    Number(u64),
+    /// One of the words of [`Kind::Word`].
+    Word(&'static str),
+    /// A directory or a list of them, as given.
+    Text(Cow<'static, str>),
+}
+
+/// One setting.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SettingSpec {
+    /// The name in a settings text.
+    pub key: &'static str,
+    /// Who reads it.
+    pub scope: Scope,
+    /// What its value is.
+    pub kind: Kind,
+    /// The value when it is not set.
+    pub default: Value,
+    /// What it does, as a sentence.
+    pub doc: &'static str,
+}
+
+const K: u64 = 1 << 10;
+const M: u64 = 1 << 20;
+const G: u64 = 1 << 30;
+const T: u64 = 1 << 40;
+
+const AUTO: &[&str] = &["auto", "off"];
+const NO_TEXT: Value = Value::Text(Cow::Borrowed(""));
+
+/// Memory that all maps and arrays of a runtime share.
+pub static MEMORY_BUDGET: SettingSpec = SettingSpec {
+    key: "memoryBudget",
+    scope: Scope::Runtime,
+    kind: Kind::Bytes {
+        min: 16 * M,
+        max: 64 * T,
+        power_of_two: false,
+        zero: Some("80 % of the RAM, or of the cgroup's limit if that is lower"),
+    },
+    default: Value::Number(0),
+    doc: "Memory that all maps of the process share for tails and indexes; what does not fit is an \
+          error when it is asked for.",
+};
+
+/// Direct I/O.
+pub static DIRECT_IO: SettingSpec = SettingSpec {
+    key: "directIo",
+    scope: Scope::Runtime,
+    kind: Kind::Word(AUTO),
+    default: Value::Word("auto"),
+    doc: "Write and read map files past the page cache where the file system can.",
+};
+
+/// Batched reads through `io_uring`.
+pub static IO_URING: SettingSpec = SettingSpec {
+    key: "ioUring",
+    scope: Scope::Runtime,
+    kind: Kind::Word(AUTO),
+    default: Value::Word("auto"),
+    doc: "Read batches through io_uring where the kernel has it; one after another otherwise.",
+};
+
+/// Reads in flight per batch.
+pub static READ_RING_DEPTH: SettingSpec = SettingSpec {
+    key: "readRingDepth",
+    scope: Scope::Runtime,
+    kind: Kind::Count { min: 1, max: 4096, zero: None },
+    default: Value::Number(128),
+    doc: "Reads that one batch keeps in flight through io_uring.",
+};
+
+/// Unlinked files through `O_TMPFILE`.
+pub static O_TMPFILE: SettingSpec = SettingSpec {
+    key: "oTmpfile",
+    scope: Scope::Runtime,
+    kind: Kind::Word(AUTO),
+    default: Value::Word("auto"),
+    doc: "Make unlinked files with O_TMPFILE where possible; create and unlink otherwise.",
+};
+
+/// Huge pages.
+pub static HUGE_PAGES: SettingSpec = SettingSpec {
+    key: "hugePages",
+    scope: Scope::Runtime,
+    kind: Kind::Word(&["transparent", "off"]),
+    default: Value::Word("transparent"),
+    doc: "Ask the kernel for transparent huge pages for indexes and tails.",
+};
+
+/// The index's scan kernel.
+pub static SCAN_KERNEL: SettingSpec = SettingSpec {
+    key: "scanKernel",
+    scope: Scope::Runtime,
+    kind: Kind::Word(&["auto", "avx512", "avx2", "scalar"]),
+    default: Value::Word("auto"),
+    doc: "How the index compares a bucket; one that the processor lacks is an error.",
+};
+
+/// Where mapped subtrees go.
+pub static SUBTREE_MMAP_DIR: SettingSpec = SettingSpec {
+    key: "subtreeMmapDir",
+    scope: Scope::Runtime,
+    kind: Kind::Directory,
+    default: NO_TEXT,
+    doc: "Directory for the unlinked files behind subtree nodes; empty keeps nodes in memory.",
+};
+
+/// Where a transaction map's files go.
+pub static TX_MAP_DIRS: SettingSpec = SettingSpec {
+    key: "txMapDirs",
+    scope: Scope::TxMap,
+    kind: Kind::Directories,
+    default: NO_TEXT,
+    doc: "Directories of the map's files, separated by |, one per disk; each gets a writer thread.",
+};
+
+/// RAM of the tail.
+pub static TX_MAP_TAIL: SettingSpec = SettingSpec {
+    key: "txMapTail",
+    scope: Scope::TxMap,
+    kind: Kind::Bytes { min: 256 * K, max: 4 * T, power_of_two: false, zero: None },
+    default: Value::Number(256 * M),
+    doc: "Recent records kept in RAM, shared by the directories: write buffer and cache in one.",
+};
+
+/// Unit of writing.
+pub static TX_MAP_BLOCK: SettingSpec = SettingSpec {
+    key: "txMapBlock",
+    scope: Scope::TxMap,
+    kind: Kind::Bytes {
+        min: 16 * K,
+        max: 64 * M,
+        power_of_two: true,
+        zero: Some("2M, or less for a small tail or segment"),
+    },
+    default: Value::Number(0),
+    doc: "Unit in which the tail is written; at most a quarter of tail and segment.",
+};
+
+/// File size of the log.
+pub static TX_MAP_SEGMENT: SettingSpec = SettingSpec {
+    key: "txMapSegment",
+    scope: Scope::TxMap,
+    kind: Kind::Bytes { min: 64 * K, max: 16 * G, power_of_two: true, zero: None },
+    default: Value::Number(256 * M),
+    doc: "Size of one file of the log, preallocated; also bounds the longest value.",
+};
+
+/// Entries to make room for at once.
+pub static TX_MAP_EXPECTED_ENTRIES: SettingSpec = SettingSpec {
+    key: "txMapExpectedEntries",
+    scope: Scope::TxMap,
+    kind: Kind::Count { min: 1, max: 100_000_000_000, zero: Some("unknown, the index grows") },
+    default: Value::Number(0),
+    doc: "Entries the index is sized for at once; it grows past them.",
+};
+
+/// Flush by size.
+pub static TX_MAP_FLUSH_BYTES: SettingSpec = SettingSpec {
+    key: "txMapFlushBytes",
+    scope: Scope::TxMap,
+    kind: Kind::Bytes {
+        min: 16 * K,
+        max: 4 * T,
+        power_of_two: false,
+        zero: Some("a quarter of the tail"),
+    },
+    default: Value::Number(0),
+    doc: "Unwritten bytes at which blocks that are not full are written too.",
+};
+
+/// Flush by age.
+pub static TX_MAP_FLUSH_AGE: SettingSpec = SettingSpec {
+    key: "txMapFlushAge",
+    scope: Scope::TxMap,
+    kind: Kind::Millis { min: 100, max: 24 * 3_600_000, zero: Some("never by age") },
+    default: Value::Number(0),
+    doc: "Age at which a block that is not full is written.",
+};
+
+/// Longest wait of a write.
+pub static TX_MAP_WRITE_TIMEOUT: SettingSpec = SettingSpec {
+    key: "txMapWriteTimeout",
+    scope: Scope::TxMap,
+    kind: Kind::Millis { min: 1, max: 24 * 3_600_000, zero: None },
+    default: Value::Number(30_000),
+    doc: "Longest that a write waits for space in the tail before it fails with a timeout.",
+};
+
+/// The fixed name of a map.
+pub static TX_MAP_NAME: SettingSpec = SettingSpec {
+    key: "txMapName",
+    scope: Scope::TxMap,
+    kind: Kind::Name,
+    default: NO_TEXT,
+    doc: "Name of the map's subdirectories; a second map of this name is refused. Empty: its own.",
+};
+
+/// Faulting the tail in.
+pub static TX_MAP_PREFAULT: SettingSpec = SettingSpec {
+    key: "txMapPrefault",
+    scope: Scope::TxMap,
+    kind: Kind::Word(&["off", "on"]),
+    default: Value::Word("off"),
+    doc: "Fault the tail in at opening, so that no write pays for the first touch of its memory.",
+};
+
+/// Every setting, in the order of the documentation.
+pub static SETTINGS: &[&SettingSpec] = &[
+    &MEMORY_BUDGET,
+    &DIRECT_IO,
+    &IO_URING,
+    &READ_RING_DEPTH,
+    &O_TMPFILE,
+    &HUGE_PAGES,
+    &SCAN_KERNEL,
+    &SUBTREE_MMAP_DIR,
+    &TX_MAP_DIRS,
+    &TX_MAP_TAIL,
+    &TX_MAP_BLOCK,
+    &TX_MAP_SEGMENT,
+    &TX_MAP_EXPECTED_ENTRIES,
+    &TX_MAP_FLUSH_BYTES,
+    &TX_MAP_FLUSH_AGE,
+    &TX_MAP_WRITE_TIMEOUT,
+    &TX_MAP_NAME,
+    &TX_MAP_PREFAULT,
+];

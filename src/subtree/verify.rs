@@ -1,0 +1,183 @@
+//! Checking a subtree's content: root, sums, and the rules that its leaves and conflicting hashes
+//! keep.
+//!
+//! The order is fixed, so that a file with several faults always gives the same first error: root,
+//! fee sum, size sum, placeholder, zero hashes, duplicate leaves, conflicting hashes. Memory: one
+//! hash per 512 leaves for the root, 16 bytes per leaf for duplicates and conflicting hashes.
+
+use super::codec::SubtreeView;
+use super::duplicates::SortedLeaves;
+use super::format_error::{FormatError, FormatKind};
+use super::leaves::{LeafBytes, Leaves};
+use super::merkle;
+use super::node::{COINBASE_PLACEHOLDER, NodeBytes, fee_of, size_of_transaction};
+use crate::error::Result;
+use crate::types::{Hash, display_hex};
+
+/// Which checks to make. Subtrees from others deserve [`Verify::ALL`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each check is chosen by itself")]
+pub struct Verify {
+    /// Recompute the root and compare it with the stored one (a hash list stores none).
+    pub root: bool,
+    /// Recompute the root and compare it with this one: the one a block lists, or a file is named
+    /// after.
+    pub expected_root: Option<Hash>,
+    /// Recompute the sums of fees and sizes and compare them with the stored ones.
+    pub sums: bool,
+    /// The coinbase placeholder stands first or nowhere, with fee and size 0.
+    pub placeholder: bool,
+    /// No leaf is all zero.
+    pub zero_hashes: bool,
+    /// No two leaves are equal.
+    pub duplicates: bool,
+    /// Each conflicting hash is a leaf, and none is listed twice.
+    pub conflicting: bool,
+}
+
+impl Verify {
+    /// Every check.
+    pub const ALL: Self = Self {
+        root: true,
+        expected_root: None,
+        sums: true,
+        placeholder: true,
+        zero_hashes: true,
+        duplicates: true,
+        conflicting: true,
+    };
+
+    /// Root and sums only: that the bytes are those that were written.
+    pub const INTEGRITY: Self = Self {
+        placeholder: false,
+        zero_hashes: false,
+        duplicates: false,
+        conflicting: false,
+        ..Self::ALL
+    };
+
+    /// No check.
+    pub const NONE: Self = Self { root: false, sums: false, ..Self::INTEGRITY };
+}
+
+impl SubtreeView<'_> {
+    /// Makes the checks of `options` and returns the root if it was computed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`](crate::Error::Format) with the first rule that is broken, where, and by
+    /// what; [`Error::OutOfMemory`](crate::Error::OutOfMemory).
+    pub fn verify(&self, options: &Verify) -> Result<Option<Hash>> {
+        let mut computed = None;
+        if options.root || options.expected_root.is_some() {
+            let root = merkle::root(&self.leaves)?;
+            let stored = if options.root { self.header.root } else { None };
+            check_root("stored", stored, &root)?;
+            check_root("expected", options.expected_root, &root)?;
+            computed = Some(root);
+        }
+        if let (true, LeafBytes::Nodes(nodes)) = (options.sums, self.leaves) {
+            check_sum(FormatKind::FeeSumMismatch, "fees", self.header.fees, fee_sum(nodes)?)?;
+            let size = size_sum(nodes)?;
+            check_sum(FormatKind::SizeSumMismatch, "sizes", self.header.size_in_bytes, size)?;
+        }
+        if options.placeholder {
+            self.check_placeholder()?;
+        }
+        if options.zero_hashes
+            && let Some(index) = self.position(0, &[0; 32])
+        {
+            return Err(broken(FormatKind::ZeroHash, format!("leaf {index} is all zero")).into());
+        }
+        if options.duplicates || (options.conflicting && !self.conflicting.is_empty()) {
+            self.check_repetitions(options)?;
+        }
+        Ok(computed)
+    }
+
+    fn check_placeholder(&self) -> Result<(), FormatError> {
+        if let Some(index) = self.position(1, &COINBASE_PLACEHOLDER) {
+            let detail = format!("the coinbase placeholder is leaf {index}, not leaf 0");
+            return Err(broken(FormatKind::PlaceholderMisplaced, detail));
+        }
+        let LeafBytes::Nodes([first, ..]) = self.leaves else { return Ok(()) };
+        let (fee, size) = (fee_of(first), size_of_transaction(first));
+        if *self.leaves.leaf(0) == COINBASE_PLACEHOLDER && (fee, size) != (0, 0) {
+            let detail = format!("the coinbase placeholder has fee {fee} and size {size}");
+            return Err(broken(FormatKind::PlaceholderNotZero, detail));
+        }
+        Ok(())
+    }
+
+    fn check_repetitions(&self, options: &Verify) -> Result<()> {
+        let leaves = SortedLeaves::new(&self.leaves)?;
+        if options.duplicates
+            && let Some((index, earlier)) = leaves.first_duplicate()
+        {
+            let hash = display_hex(self.leaves.leaf(index));
+            let detail = format!("leaf {index} repeats leaf {earlier} ({hash})");
+            return Err(broken(FormatKind::DuplicateLeaf, detail).into());
+        }
+        if !options.conflicting {
+            return Ok(());
+        }
+        if let Some(index) = self.conflicting.iter().position(|hash| !leaves.contains(hash)) {
+            let hash = display_hex(&self.conflicting[index]);
+            let detail = format!("conflicting hash {index} is no leaf ({hash})");
+            return Err(broken(FormatKind::ConflictNotALeaf, detail).into());
+        }
+        if let Some((index, earlier)) = SortedLeaves::new(self.conflicting)?.first_duplicate() {
+            let detail = format!("conflicting hash {index} repeats number {earlier}");
+            return Err(broken(FormatKind::ConflictDuplicate, detail).into());
+        }
+        Ok(())
+    }
+
+    fn position(&self, from: usize, hash: &Hash) -> Option<usize> {
+        (from..self.leaves.count()).find(|&index| self.leaves.leaf(index) == hash)
+    }
+}
+
+fn broken(kind: FormatKind, detail: String) -> FormatError {
+    FormatError::new(kind, detail)
+}
+
+fn check_root(which: &str, wanted: Option<Hash>, root: &Hash) -> Result<(), FormatError> {
+    match wanted {
+        Some(wanted) if wanted != *root => {
+            let (wanted, root) = (display_hex(&wanted), display_hex(root));
+            let detail = format!("the {which} root is {wanted}, that of the leaves {root}");
+            Err(broken(FormatKind::RootMismatch, detail))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_sum(kind: FormatKind, what: &str, stored: u64, sum: u64) -> Result<(), FormatError> {
+    if stored == sum {
+        return Ok(());
+    }
+    Err(broken(kind, format!("the stored sum of {what} is {stored}, that of the nodes {sum}")))
+}
+
+pub(super) fn fee_sum(nodes: &[NodeBytes]) -> Result<u64, FormatError> {
+    sum(nodes.iter().map(fee_of), FormatKind::FeeSumOverflow, "fees")
+}
+
+pub(super) fn size_sum(nodes: &[NodeBytes]) -> Result<u64, FormatError> {
+    sum(nodes.iter().map(size_of_transaction), FormatKind::SizeSumOverflow, "sizes")
+}
+
+fn sum(
+    values: impl Iterator<Item = u64>,
+    overflow: FormatKind,
+    what: &str,
+) -> Result<u64, FormatError> {
+    let mut sum = 0u64;
+    for (index, value) in values.enumerate() {
+        sum = sum.checked_add(value).ok_or_else(|| {
+            broken(overflow, format!("the sum of {what} exceeds 64 bits at node {index}"))
+        })?;
+    }
+    Ok(sum)
+}
