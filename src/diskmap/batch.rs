@@ -2,11 +2,12 @@
 //! first prefetch, second prefetch, probe). `batch_insert` and `batch_get` go further: room in the
 //! log is reserved for many records at once, and records that are only in files are read together.
 
-use super::cold::ColdItem;
+use super::cold::{COLD_ITEMS_MAX, ColdItem};
+use super::confirm::Start;
 use super::generation::Generation;
 use super::key::Key;
-use super::op::Op;
-use super::read::Scratch;
+use super::op::{Op, Options};
+use super::read::{self, Scratch};
 use super::{DiskMap, Wait};
 use crate::hash::keyed::KeyHash;
 use crate::index::Candidates;
@@ -92,7 +93,7 @@ impl Pipeline {
     }
 
     /// Probes up to `CHUNK` keys. The second prefetch is for what comes next: reading both buckets,
-    /// or inserting into one of them.
+    /// or inserting into one of them. Last, the records that candidates point to are fetched.
     pub(super) fn probe<K: Key>(&mut self, generation: &Generation, keys: &[K], to_insert: bool) {
         self.hashes.clear();
         self.candidates.clear();
@@ -116,12 +117,18 @@ impl Pipeline {
                 self.candidates.push(index.probe(*hash));
             }
         }
+        for (hash, candidates) in self.hashes.iter().zip(&self.candidates) {
+            if let Some(location) = candidates.iter().next() {
+                read::prefetch(generation.lane(*hash), location);
+            }
+        }
     }
 }
 
 impl<K: Key> DiskMap<K> {
     /// Sets each key's value; `Done` where it was new, `Other` where a value was replaced.
-    /// Otherwise like [`DiskMap::set_if_not_exists_batch`].
+    /// Otherwise like [`DiskMap::set_if_not_exists_batch`]. While other threads set the same keys, the
+    /// items of one batch have no particular order.
     ///
     /// # Errors
     /// As for [`DiskMap::set`].
@@ -131,9 +138,9 @@ impl<K: Key> DiskMap<K> {
         wait: Wait,
         states: &mut [ItemState],
     ) -> Result<()> {
-        self.each(batch.keys, wait, states, |op, position, scratch| {
+        self.each(batch.keys, wait, states, |op, start, position, scratch| {
             let value = batch.value(position);
-            let replaced = op.set(value, batch.subtree_index(position), scratch)?;
+            let replaced = op.set(start, value, batch.subtree_index(position), scratch)?;
             Ok(if replaced { ItemState::Other } else { ItemState::Done })
         })
     }
@@ -144,8 +151,8 @@ impl<K: Key> DiskMap<K> {
     /// # Errors
     /// As for [`DiskMap::delete`].
     pub fn delete_batch(&self, keys: &[K], wait: Wait, states: &mut [ItemState]) -> Result<()> {
-        self.each(keys, wait, states, |op, _, scratch| {
-            Ok(if op.delete(scratch)? { ItemState::Done } else { ItemState::Other })
+        self.each(keys, wait, states, |op, start, _, scratch| {
+            Ok(if op.delete(start, scratch)? { ItemState::Done } else { ItemState::Other })
         })
     }
 
@@ -161,59 +168,84 @@ impl<K: Key> DiskMap<K> {
         wait: Wait,
         states: &mut [ItemState],
     ) -> Result<()> {
-        self.each(keys, wait, states, |op, _, scratch| {
-            let found = op.set_subtree_index(subtree_index, scratch)?;
+        self.each(keys, wait, states, |op, start, _, scratch| {
+            let found = op.set_subtree_index(start, subtree_index, scratch)?;
             Ok(if found { ItemState::Done } else { ItemState::Other })
         })
     }
 
-    /// Prefetches ahead and runs `act` on each pending item. An item that would block stays
-    /// pending, the others go on.
+    /// Runs `act` on each pending item, first on those for which the tail is enough, then on those
+    /// whose records are read from files together. An item that would block stays pending, the
+    /// others go on.
     fn each(
         &self,
         keys: &[K],
         wait: Wait,
         states: &mut [ItemState],
-        mut act: impl FnMut(&Op<'_, K>, usize, &mut Scratch) -> Result<ItemState>,
+        mut act: impl FnMut(&Op<'_, K>, Start, usize, &mut Scratch) -> Result<ItemState>,
     ) -> Result<()> {
         check_states(keys.len(), states)?;
         let generation = self.generation.load();
         let options = self.options(wait, false);
-        let index = &generation.index;
+        let in_tail = Options { may_read: false, ..options };
+        let mut pipeline = Pipeline::new(keys.len());
         let mut scratch = Scratch::default();
-        let mut hashes = [KeyHash { hi: 0, lo: 0 }; PREFETCH_DIRECTORY];
+        let mut cold = ColdQueue::default();
         let mut blocked = None;
-        for step in 0..keys.len() + PREFETCH_DIRECTORY {
-            // The slot of the ring that this step's key takes is the one whose key is due.
-            let hash = hashes[step % PREFETCH_DIRECTORY];
-            if let Some(key) = keys.get(step) {
-                let hash = key.hash(&generation.hasher);
-                hashes[step % PREFETCH_DIRECTORY] = hash;
-                index.prefetch_directory(hash);
+        for (number, keys_now) in keys.chunks(CHUNK).enumerate() {
+            pipeline.probe(&generation, keys_now, false);
+            for (place, key) in keys_now.iter().enumerate() {
+                let position = number * CHUNK + place;
+                if states[position] != ItemState::Pending {
+                    continue;
+                }
+                let (hash, candidates) = (pipeline.hashes[place], &pipeline.candidates[place]);
+                let op = Op { map: self, generation: &generation, hash, key, options: in_tail };
+                let start = Start::Candidates(candidates.clone());
+                match act(&op, start, position, &mut scratch) {
+                    Ok(state) => states[position] = state,
+                    Err(Error::WouldBlock(Error::BLOCKED_ON_READ)) if options.may_read => {
+                        let candidates = candidates.clone();
+                        cold.items.push(ColdItem { position, key: *key, hash, candidates });
+                    }
+                    Err(error @ Error::WouldBlock(_)) => blocked = Some(error),
+                    Err(error) => return Err(error),
+                }
             }
-            let behind = |ahead: usize| {
-                let position = step.checked_sub(PREFETCH_DIRECTORY - ahead)?;
-                (position < keys.len()).then(|| hashes[position % PREFETCH_DIRECTORY])
-            };
-            if let Some(hash) = behind(PREFETCH_PRIMARY) {
-                index.prefetch(hash);
+            if cold.items.len() >= COLD_ITEMS_MAX {
+                let items = std::mem::take(&mut cold.items);
+                blocked =
+                    self.each_cold(&generation, &items, options, states, &mut act)?.or(blocked);
             }
-            if let Some(hash) = behind(PREFETCH_ALTERNATE) {
-                index.prefetch_alternate(hash);
-            }
-            let Some(position) = step.checked_sub(PREFETCH_DIRECTORY) else { continue };
-            if states[position] != ItemState::Pending {
-                continue;
-            }
-            let key = &keys[position];
-            let op = Op { map: self, generation: &generation, hash, key, options };
-            match act(&op, position, &mut scratch) {
-                Ok(state) => states[position] = state,
+        }
+        blocked = self.each_cold(&generation, &cold.items, options, states, &mut act)?.or(blocked);
+        blocked.map_or(Ok(()), Err)
+    }
+
+    /// The items of `each` whose records are in files. Returns the last one's `WouldBlock`.
+    fn each_cold(
+        &self,
+        generation: &Generation,
+        items: &[ColdItem<K>],
+        options: Options,
+        states: &mut [ItemState],
+        act: &mut impl FnMut(&Op<'_, K>, Start, usize, &mut Scratch) -> Result<ItemState>,
+    ) -> Result<Option<Error>> {
+        let mut scratch = Scratch::default();
+        let mut blocked = None;
+        self.resolve_cold(generation, items, |item, found| {
+            let start = found
+                .map_or(Start::Probe, |(found, _)| Start::Found(found, item.candidates.clone()));
+            let (hash, key) = (item.hash, &item.key);
+            let op = Op { map: self, generation, hash, key, options };
+            match act(&op, start, item.position, &mut scratch) {
+                Ok(state) => states[item.position] = state,
                 Err(error @ Error::WouldBlock(_)) => blocked = Some(error),
                 Err(error) => return Err(error),
             }
-        }
-        blocked.map_or(Ok(()), Err)
+            Ok(())
+        })?;
+        Ok(blocked)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::batch::{CHUNK, ColdQueue, Pipeline};
 use super::cold::{COLD_ITEMS_MAX, ColdItem};
+use super::confirm::Start;
 use super::generation::Generation;
 use super::key::Key;
 use super::op::{Op, Options};
@@ -39,7 +40,7 @@ impl<K: Key> DiskMap<K> {
                 let (position, hash) = (number * CHUNK + place, pipeline.hashes[place]);
                 let key = &keys_now[place];
                 let op = Op { map: self, generation: &generation, hash, key, options: in_tail };
-                match op.lookup_among(candidates.clone(), &mut scratch) {
+                match op.lookup(Start::Candidates(candidates.clone()), &mut scratch) {
                     Ok(Some(subtree_index)) => {
                         visit(position, options.wanted(scratch.value()), subtree_index)?;
                     }
@@ -83,7 +84,7 @@ impl<K: Key> DiskMap<K> {
         let mut scratch = Scratch::default();
         for position in rest {
             let op = self.op(generation, &keys[position], options);
-            if let Some(subtree_index) = op.lookup(&mut scratch)? {
+            if let Some(subtree_index) = op.lookup(Start::Probe, &mut scratch)? {
                 visit(position, options.wanted(scratch.value()), subtree_index)?;
             }
         }

@@ -2,6 +2,7 @@
 
 use super::batch::{Batch, CHUNK, ColdQueue, ItemState, Pipeline, check_states};
 use super::cold::{COLD_ITEMS_MAX, ColdItem};
+use super::confirm::Start;
 use super::generation::Generation;
 use super::key::Key;
 use super::log::lane::Reservation;
@@ -69,7 +70,8 @@ impl<K: Key> DiskMap<K> {
         for position in rest {
             let op = self.op(generation, &batch.keys[position], options);
             let subtree_index = batch.subtree_index(position);
-            let there = op.insert(batch.value(position), subtree_index, &mut scratch)?;
+            let value = batch.value(position);
+            let there = op.insert(Start::Probe, value, subtree_index, &mut scratch)?;
             states[position] = if there.is_some() { ItemState::Other } else { ItemState::Done };
         }
         Ok(())
@@ -207,7 +209,8 @@ impl<K: Key> InsertChunk<'_, K> {
                 some => some.clone(),
             };
             let value = self.batch.value(position);
-            let outcome = op.insert_among(candidates, value, subtree_index, &mut scratch);
+            let outcome =
+                op.insert(Start::Candidates(candidates), value, subtree_index, &mut scratch);
             match outcome {
                 Ok(there) => {
                     states[position] =

@@ -105,7 +105,8 @@ impl<K: Key> DiskMap<K> {
             }
         }
         wants.sort_unstable_by_key(|want| {
-            (generation.lane_number(items[want.item].hash), want.location.units())
+            // The item last: of one key in a batch, the first comes first.
+            (generation.lane_number(items[want.item].hash), want.location.units(), want.item)
         });
         wants
     }

@@ -39,6 +39,19 @@ pub(crate) struct Match {
     pub(crate) value_bytes: u32,
 }
 
+/// What is known of a key when an operation on it begins. It need not be current any more: what an
+/// operation does with it checks that.
+#[derive(Debug, Default)]
+pub(crate) enum Start {
+    /// Nothing.
+    #[default]
+    Probe,
+    /// The candidates of an earlier probe in the same call.
+    Candidates(Candidates),
+    /// The record, read and confirmed for these candidates.
+    Found(Match, Candidates),
+}
+
 /// Counts lost races and holds `slow_mu` from the third on.
 pub(crate) struct Races<'a> {
     lost: u32,
@@ -127,23 +140,19 @@ impl<'a, K: Key> Op<'a, K> {
         outcome.map(Some)
     }
 
-    /// Probes and confirms until the answer is current: the key's record, or `None`, and the
-    /// candidates that this was found for.
+    /// Confirms from `start` on until the answer is current: the key's record, or `None`, and the
+    /// candidates that this was found for. Leaves `start` at a fresh probe.
     pub(crate) fn find(
         &self,
+        start: &mut Start,
         scratch: &mut Scratch,
         races: &mut Races<'a>,
     ) -> Result<(Option<Match>, Candidates)> {
-        self.find_among(self.generation.index.probe(self.hash), scratch, races)
-    }
-
-    /// As `find`, beginning with candidates of an earlier probe in the same call.
-    pub(crate) fn find_among(
-        &self,
-        mut candidates: Candidates,
-        scratch: &mut Scratch,
-        races: &mut Races<'a>,
-    ) -> Result<(Option<Match>, Candidates)> {
+        let mut candidates = match std::mem::take(start) {
+            Start::Found(found, candidates) => return Ok((Some(found), candidates)),
+            Start::Candidates(candidates) => candidates,
+            Start::Probe => self.generation.index.probe(self.hash),
+        };
         loop {
             if candidates.is_empty() {
                 return Ok((None, candidates));

@@ -1,28 +1,18 @@
 //! Get and exists, one key at a time.
 
-use super::confirm::Races;
+use super::confirm::{Races, Start};
 use super::key::Key;
 use super::op::Op;
 use super::read::Scratch;
 use super::{DiskMap, Wait};
 use crate::Result;
-use crate::index::Candidates;
 
 impl<K: Key> Op<'_, K> {
     /// The subtree index of the key's record; its value, if wanted, is in `scratch`.
-    pub(crate) fn lookup(&self, scratch: &mut Scratch) -> Result<Option<u16>> {
-        self.lookup_among(self.generation.index.probe(self.hash), scratch)
-    }
-
-    /// As `lookup`, beginning with candidates of an earlier probe in the same call.
-    pub(crate) fn lookup_among(
-        &self,
-        mut candidates: Candidates,
-        scratch: &mut Scratch,
-    ) -> Result<Option<u16>> {
+    pub(crate) fn lookup(&self, mut start: Start, scratch: &mut Scratch) -> Result<Option<u16>> {
         let mut races = Races::new();
         loop {
-            let (found, _) = self.find_among(candidates, scratch, &mut races)?;
+            let (found, _) = self.find(&mut start, scratch, &mut races)?;
             let Some(found) = found else { return Ok(None) };
             // The record can be replaced between the confirm and this read; then the value is old:
             // once more.
@@ -31,7 +21,6 @@ impl<K: Key> Op<'_, K> {
                 return Ok(Some(subtree_index));
             }
             races.lost(self.map);
-            candidates = self.generation.index.probe(self.hash);
         }
     }
 }
@@ -51,7 +40,7 @@ impl<K: Key> DiskMap<K> {
         let generation = self.generation.load();
         let op = self.op(&generation, key, self.options(wait, true));
         Scratch::with(|scratch| {
-            let found = op.lookup(scratch)?;
+            let found = op.lookup(Start::Probe, scratch)?;
             Ok(found.map(|subtree_index| visit(scratch.value(), subtree_index)))
         })
     }
@@ -63,6 +52,8 @@ impl<K: Key> DiskMap<K> {
     pub fn exists(&self, key: &K, wait: Wait) -> Result<bool> {
         let generation = self.generation.load();
         let op = self.op(&generation, key, self.options(wait, false));
-        Scratch::with(|scratch| Ok(op.find(scratch, &mut Races::new())?.0.is_some()))
+        Scratch::with(|scratch| {
+            Ok(op.find(&mut Start::Probe, scratch, &mut Races::new())?.0.is_some())
+        })
     }
 }

@@ -44,6 +44,7 @@ pub use batch::{Batch, ItemState};
 pub use key::Key;
 pub use stats::MapStats;
 
+use self::confirm::Start;
 use self::directory::MapDirectory;
 use self::generation::Generation;
 use self::log::tail::Tail;
@@ -190,7 +191,7 @@ impl<K: Key> DiskMap<K> {
         let op = self.op(&generation, key, self.options(wait, true));
         Scratch::with(|scratch| {
             loop {
-                let Some(there) = op.insert(value, subtree_index, scratch)? else {
+                let Some(there) = op.insert(Start::Probe, value, subtree_index, scratch)? else {
                     return Ok(Inserted::New);
                 };
                 // A record that is replaced just now has no subtree index any more: once more.
@@ -208,7 +209,7 @@ impl<K: Key> DiskMap<K> {
     pub fn set(&self, key: &K, value: &[u8], subtree_index: u16, wait: Wait) -> Result<bool> {
         let generation = self.generation.load();
         let op = self.op(&generation, key, self.options(wait, false));
-        Scratch::with(|scratch| op.set(value, subtree_index, scratch))
+        Scratch::with(|scratch| op.set(Start::Probe, value, subtree_index, scratch))
     }
 
     /// Removes the key. True if it was there.
@@ -218,7 +219,7 @@ impl<K: Key> DiskMap<K> {
     pub fn delete(&self, key: &K, wait: Wait) -> Result<bool> {
         let generation = self.generation.load();
         let op = self.op(&generation, key, self.options(wait, false));
-        Scratch::with(|scratch| op.delete(scratch))
+        Scratch::with(|scratch| op.delete(Start::Probe, scratch))
     }
 
     /// Sets the subtree index of a key. True if the key was there.
@@ -228,7 +229,7 @@ impl<K: Key> DiskMap<K> {
     pub fn update_subtree_index(&self, key: &K, subtree_index: u16, wait: Wait) -> Result<bool> {
         let generation = self.generation.load();
         let op = self.op(&generation, key, self.options(wait, false));
-        Scratch::with(|scratch| op.set_subtree_index(subtree_index, scratch))
+        Scratch::with(|scratch| op.set_subtree_index(Start::Probe, subtree_index, scratch))
     }
 
     /// Number of keys.

@@ -72,6 +72,15 @@ pub(crate) enum Found {
     Gone,
 }
 
+/// Starts to bring a record in the tail near.
+pub(crate) fn prefetch(lane: &Lane, location: Location) {
+    let place = lane.table().place(location);
+    if let Some(block) = lane.block(place) {
+        let first_word = place.unit_in_block as usize * (UNIT_BYTES / 8);
+        lane.shared().tail.prefetch(block, first_word);
+    }
+}
+
 /// Compares the record at `location` with `key`, in the tail only.
 pub(crate) fn from_tail(
     lane: &Lane,

@@ -1,6 +1,6 @@
 //! Insert-if-absent, set and delete, one key at a time.
 
-use super::confirm::{Match, Races};
+use super::confirm::{Match, Races, Start};
 use super::key::Key;
 use super::log::lane::Reservation;
 use super::log::record;
@@ -59,18 +59,7 @@ impl<K: Key> Op<'_, K> {
     /// is in `scratch`.
     pub(crate) fn insert(
         &self,
-        value: &[u8],
-        subtree_index: u16,
-        scratch: &mut Scratch,
-    ) -> Result<Option<Match>> {
-        let candidates = self.generation.index.probe(self.hash);
-        self.insert_among(candidates, value, subtree_index, scratch)
-    }
-
-    /// As `insert`, beginning with candidates of an earlier probe in the same call.
-    pub(crate) fn insert_among(
-        &self,
-        mut candidates: Candidates,
+        mut start: Start,
         value: &[u8],
         subtree_index: u16,
         scratch: &mut Scratch,
@@ -79,13 +68,13 @@ impl<K: Key> Op<'_, K> {
         let index = &self.generation.index;
         let mut races = Races::new();
         loop {
-            let (found, known) = self.find_among(candidates, scratch, &mut races)?;
+            let (found, candidates) = self.find(&mut start, scratch, &mut races)?;
             if found.is_some() {
                 return Ok(found);
             }
             let inserted = self.append_then(value, scratch, |location| {
                 // Linearization point of a successful insert: under the shard's lock in here.
-                match index.insert_new(self.hash, location, subtree_index, &known)? {
+                match index.insert_new(self.hash, location, subtree_index, &candidates)? {
                     Insert::Done => Ok(Some(())),
                     Insert::Changed(_) => Ok(None),
                 }
@@ -94,13 +83,13 @@ impl<K: Key> Op<'_, K> {
                 return Ok(None);
             }
             races.lost(self.map);
-            candidates = index.probe(self.hash);
         }
     }
 
     /// Sets the value whatever was there. True if there was one.
     pub(crate) fn set(
         &self,
+        mut start: Start,
         value: &[u8],
         subtree_index: u16,
         scratch: &mut Scratch,
@@ -108,7 +97,7 @@ impl<K: Key> Op<'_, K> {
         self.check_write(value.len())?;
         let mut races = Races::new();
         loop {
-            let (found, candidates) = self.find(scratch, &mut races)?;
+            let (found, candidates) = self.find(&mut start, scratch, &mut races)?;
             let done = self.append_then(value, scratch, |location| {
                 self.publish_set(found, &candidates, location, subtree_index)
             })?;
@@ -146,10 +135,10 @@ impl<K: Key> Op<'_, K> {
     }
 
     /// Removes the key. True if it was there.
-    pub(crate) fn delete(&self, scratch: &mut Scratch) -> Result<bool> {
+    pub(crate) fn delete(&self, mut start: Start, scratch: &mut Scratch) -> Result<bool> {
         let mut races = Races::new();
         loop {
-            let (found, candidates) = self.find(scratch, &mut races)?;
+            let (found, candidates) = self.find(&mut start, scratch, &mut races)?;
             let Some(found) = found else { return Ok(false) };
             if self.unpublish(found, &candidates) {
                 return Ok(true);
@@ -174,12 +163,13 @@ impl<K: Key> Op<'_, K> {
     /// Changes the subtree index of the key. True if it was there.
     pub(crate) fn set_subtree_index(
         &self,
+        mut start: Start,
         subtree_index: u16,
         scratch: &mut Scratch,
     ) -> Result<bool> {
         let mut races = Races::new();
         loop {
-            let (found, candidates) = self.find(scratch, &mut races)?;
+            let (found, candidates) = self.find(&mut start, scratch, &mut races)?;
             let Some(found) = found else { return Ok(false) };
             let mut shard = self.generation.index.lock(self.hash);
             if shard.is_current(&candidates)

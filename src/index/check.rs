@@ -447,7 +447,7 @@ fn every_change_moves_the_version() {
     let h = hash(0, 1);
     index.lock(h).insert(h, at(1), 0).unwrap();
     moved("insert");
-    assert!(index.lock(h).replace(h, at(1), at(2)));
+    assert!(index.lock(h).replace(h, at(1), at(2), None).unwrap());
     moved("replace");
     assert!(index.lock(h).set_subtree_index(h, at(2), 5).unwrap());
     moved("set subtree index");
@@ -471,7 +471,7 @@ fn every_change_moves_the_version() {
     // Reading, and not finding, change nothing.
     let now = header.version_before_read();
     assert!(!index.lock(h).remove(h, at(77)));
-    assert!(!index.lock(h).replace(h, at(77), at(78)));
+    assert!(!index.lock(h).replace(h, at(77), at(78), None).unwrap());
     assert!(index.lock(h).candidates(h).contains(at(1)));
     assert!(header.is_still(now));
 }

@@ -6,9 +6,9 @@
 //!
 //! # Model
 //!
-//! The hash picks a shard; the `directory` leads to a page of up to 256 `bucket`s; the key lives
-//! in one of two buckets of that page, chosen as `home` says, or in the shard's `stash`. Pages
-//! grow and split as `grow` says, of the sizes in `sizing`. All memory comes from the
+//! The hash picks a shard; the `directory` leads to a page of up to 256 `bucket`s; the key
+//! lives in one of two buckets of that page, chosen as `home` says, or in the shard's `stash`.
+//! Pages grow and split as `grow` says, of the sizes in `sizing`. All memory comes from the
 //! `arena` and goes with the index.
 //!
 //! # Threads
@@ -63,6 +63,7 @@ use packed::Packed;
 use probe::Probe;
 use shard::Header;
 
+pub(crate) use bucket::prefetch as prefetch_line;
 pub use candidates::Candidates;
 pub use guard::ShardGuard;
 pub use home::shard_of;

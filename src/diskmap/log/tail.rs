@@ -220,6 +220,17 @@ impl Tail {
         BlockRef(id << BUFFER_BITS | u64::from(buffer))
     }
 
+    /// Starts to bring the first two cache lines from `first_word` of a block near.
+    #[inline]
+    pub(crate) fn prefetch(&self, block: BlockRef, first_word: usize) {
+        let words = self.words(block.buffer());
+        for word in [first_word, first_word + 8] {
+            if let Some(word) = words.get(word) {
+                crate::index::prefetch_line(word);
+            }
+        }
+    }
+
     /// Copies words of a block if it is still in its buffer; false (and garbage in `out`) if not.
     pub(crate) fn copy_words(&self, block: BlockRef, first_word: usize, out: &mut [u64]) -> bool {
         let state = self.state(block.buffer());
