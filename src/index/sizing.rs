@@ -1,7 +1,7 @@
 //! How large pages are.
 //!
 //! With a hint, a shard has as many pages of at most 256 buckets as the hint needs at a load of
-//! 0.85; shards and pages above the mean use the room up to about 0.97, and the few beyond it split.
+//! 0.85; shards and pages above the mean use the room up to about 0.97, and the few beyond split.
 //!
 //! Without one (or with a small one) a shard has one growing page: a starter of 8 buckets, then a
 //! quarter, half, and all of a frame. The frame's size is staggered log-uniformly over the shards,
