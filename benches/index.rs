@@ -2,10 +2,11 @@
 //! memory gives for random reads of cache lines in the same run.
 //!
 //! `cargo bench --bench index [-- [N] [hinted|grown] [huge|small] [auto|avx512|avx2|scalar]
-//! [single|batch]]`,
-//! N = 10,000,000 keys by default. Keys are 32-byte ids made outside the clock; hashing them is
-//! inside. A batch is 256 keys, with the prefetch stages 40 and 20 keys ahead. Rates are in millions
-//! per second. Writes `target/bench/index.json`.
+//! [single|batch]]`, N = 10,000,000 keys by default.
+//!
+//! Keys are 32-byte ids made outside the clock; hashing them is inside. A batch is 256 keys, with
+//! the prefetch stages 40 and 20 keys ahead. Rates are in millions per second. Writes
+//! `target/bench/index.json`.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 #![expect(clippy::panic, reason = "a benchmark that cannot run has nothing to hand on")]
 #![expect(clippy::unwrap_used, reason = "as above")]

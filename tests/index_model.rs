@@ -359,8 +359,8 @@ fn bytes_per_key_with_a_hint() {
     }
 }
 
-/// Every eighth shard with a million to two million keys is as 8 to 16 million are in all: an octave
-/// of sizes, over which the staggered pages average out.
+/// Every eighth shard with a million to two million keys is as 8 to 16 million are in all: an
+/// octave of sizes, over which the staggered pages average out.
 #[test]
 fn bytes_per_key_grown() {
     let (index, keys) = (index(0, ScanKernel::Auto), Keys::new(8));

@@ -1,11 +1,12 @@
 //! How large pages are.
 //!
 //! With a hint, a shard has as many pages of at most 256 buckets as the hint needs at a load of
-//! 0.85; shards and pages above the mean use the room up to about 0.97, and the few beyond it
-//! split. Without one (or with a small one) a shard has one growing page: a starter of 8 buckets,
-//! then a quarter, half, and all of a frame. The frame's size is staggered log-uniformly over the
-//! shards, from 128 up to 256 buckets, so that at every number of entries the shards are spread
-//! evenly between "just grown" and "full", and neither memory nor work comes in waves.
+//! 0.85; shards and pages above the mean use the room up to about 0.97, and the few beyond split.
+//!
+//! Without one (or with a small one) a shard has one growing page: a starter of 8 buckets, then a
+//! quarter, half, and all of a frame. The frame's size is staggered log-uniformly over the shards,
+//! from 128 up to 256 buckets, so that at every number of entries the shards are spread evenly
+//! between "just grown" and "full", and neither memory nor work comes in waves.
 
 use super::SHARDS;
 use super::bucket::SLOTS;
