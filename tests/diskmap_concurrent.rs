@@ -2,7 +2,11 @@
 //! of hot keys, clears, long values beside short ones, and what a flush has to have written.
 //!
 //! The scheduler decides what happens; every check holds for every schedule.
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking and say what they did"
+)]
 
 #[path = "common/linear.rs"]
 mod linear;
@@ -171,7 +175,7 @@ fn bid_for_all(map: &DiskTxMap, thread: u32, keys: u64, winners: &Winners) -> u6
     let step = [1, 7, 11, 13, 17, 19, 23, 29][thread as usize % 8];
     let order: Vec<u64> = (0..keys).map(|i| (i * step + u64::from(thread) * 50) % keys).collect();
     for numbers in order.chunks(40) {
-        if thread % 2 == 0 {
+        if thread.is_multiple_of(2) {
             for &number in numbers {
                 let bid = bid(number, thread);
                 let there = map.set_if_not_exists(&key(number), &bid, 0, Wait::Allowed, |v, _| {
@@ -491,7 +495,8 @@ fn clears_among_writers_and_readers_remove_what_was_before_and_nothing_else() {
                     }
                 }
             });
-            let results: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
+            let results: Vec<_> =
+                workers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
             stop.store(true, SeqCst);
             clearer.join().unwrap();
             results.into_iter().flat_map(|result| result.unwrap()).collect()
@@ -535,7 +540,8 @@ fn values_longer_than_a_block_go_along_with_short_ones_and_flushes() {
                 map.flush().unwrap();
             }
         });
-        let results: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
+        let results: Vec<_> =
+            writers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
         stop.store(true, SeqCst);
         results.into_iter().for_each(|result| result.unwrap());
     });

@@ -4,7 +4,11 @@
 //!
 //! A failure prints seed and step; the history follows from the seed (keys are hashed with a secret
 //! that differs from run to run, so the places of records do not).
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests fail by panicking and say what they did"
+)]
 
 #[path = "common/maps.rs"]
 mod maps;
@@ -388,7 +392,8 @@ fn history<K: TestKey>(seed: u64, directories: usize, steps: u64, runtime: &str,
     run.check_all();
 }
 
-/// Waits until no file is left of a segment that was given up. Files now, and the highest incarnation.
+/// Waits until no file is left of a segment that was given up. Files now, and the highest
+/// incarnation.
 fn settled_files<K: Key>(map: &DiskMap<K>) -> (u64, u64) {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {

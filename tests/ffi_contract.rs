@@ -1,5 +1,6 @@
-//! The contract of the C ABI, from a caller's side: wrong pointers, lengths and states give a status
-//! and a text, never a crash; outputs are written as the header says; nothing is left behind.
+//! The contract of the C ABI, from a caller's side: wrong pointers, lengths and states give a
+//! status and a text, never a crash; outputs are written as the header says; nothing is left
+//! behind.
 #![expect(unsafe_code, reason = "calls the C ABI as a C program would")]
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
@@ -198,8 +199,8 @@ fn wrong_arguments_say_what_is_wrong() {
     let mut states = [0u8; 2];
     let mut call = |offsets: &[u64; 3], states: &mut [u8; 2], stride: usize| {
         error = no_error();
-        // SAFETY: keys, offsets and states have the lengths that are passed; the arena is as long as
-        // the last offset says.
+        // SAFETY: keys, offsets and states have the lengths that are passed; the arena is as long
+        // as the last offset says.
         let status = unsafe {
             if stride > 0 {
                 blocktier_txmap_update_subtree_index_batch(

@@ -119,7 +119,8 @@ func textOfValue(field reflect.Value) (string, error) {
 		return strings.Join(v, "|"), nil
 	}
 	switch field.Kind() {
-	case reflect.String, reflect.Bool, reflect.Int, reflect.Int32, reflect.Int64, reflect.Uint, reflect.Uint32,
+	case reflect.String, reflect.Bool, reflect.Int, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint32,
 		reflect.Uint64:
 		return fmt.Sprint(field.Interface()), nil
 	}

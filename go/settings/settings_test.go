@@ -14,7 +14,8 @@ import (
 )
 
 func TestParse(t *testing.T) {
-	s, err := settings.Parse("# a node\nblockassembly_txMapDirs = /a | /b\n\nsubtreeMmapDir=/c # mapped\ntxMapTail = 512M\n" +
+	s, err := settings.Parse("# a node\nblockassembly_txMapDirs = /a | /b\n\n" +
+		"subtreeMmapDir=/c # mapped\ntxMapTail = 512M\n" +
 		"txMapFlushAge = 500ms\n")
 	if err != nil {
 		t.Fatal(err)

@@ -83,7 +83,8 @@ func layoutOf(node reflect.Type) error {
 	if fee.Type.Kind() != reflect.Uint64 || fee.Offset != 32 ||
 		size.Type.Kind() != reflect.Uint64 || size.Offset != 40 {
 		return ffi.Errorf(ffi.InvalidArgument,
-			"fields 2 and 3 of node type %s are %s at %d and %s at %d; want uint64 at 32 (fee) and at 40 (size)", node,
+			"fields 2 and 3 of node type %s are %s at %d and %s at %d; "+
+				"want uint64 at 32 (fee) and at 40 (size)", node,
 			fee.Type, fee.Offset, size.Type, size.Offset)
 	}
 	return nil

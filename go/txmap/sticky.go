@@ -12,7 +12,8 @@ func (s *stickyError) keep(err error) {
 	}
 }
 
-// store is apart from keep: its parameter is allocated, which a call without an error shall not pay.
+// store is apart from keep: its parameter is allocated, which a call without an error shall not
+// pay.
 func (s *stickyError) store(err error) { s.first.CompareAndSwap(nil, &err) }
 
 func (s *stickyError) get() error { return deref(s.first.Load()) }

@@ -127,8 +127,8 @@ impl Pipeline {
 
 impl<K: Key> DiskMap<K> {
     /// Sets each key's value; `Done` where it was new, `Other` where a value was replaced.
-    /// Otherwise like [`DiskMap::set_if_not_exists_batch`]. While other threads set the same keys, the
-    /// items of one batch have no particular order.
+    /// Otherwise like [`DiskMap::set_if_not_exists_batch`]. While other threads set the same keys,
+    /// the items of one batch have no particular order.
     ///
     /// # Errors
     /// As for [`DiskMap::set`].

@@ -1,4 +1,5 @@
-//! What a map is made from: settings, the sizes that follow from them, the segments of a generation.
+//! What a map is made from: settings, the sizes that follow from them, the segments of a
+//! generation.
 
 use std::sync::Arc;
 

@@ -60,8 +60,8 @@ pub struct blocktier_error_t {
     pub status: i32,
     /// errno of the operating system, 0 if there is none.
     pub os_errno: i32,
-    /// For FORMAT the number of the broken rule; for WOULD_BLOCK 1 if room in the tail is missing, 2
-    /// if a file would have to be read; else 0.
+    /// For FORMAT the number of the broken rule; for WOULD_BLOCK 1 if room in the tail is missing,
+    /// 2 if a file would have to be read; else 0.
     pub detail: u32,
     /// Bytes of text, at most 240. The text is UTF-8 and not NUL-terminated.
     pub text_length: u32,

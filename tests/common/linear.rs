@@ -22,7 +22,8 @@ pub enum Outcome {
     /// Of an insert: what was there before, if it is known.
     Inserted,
     There(Option<Entry>),
-    /// Of a set: whether a value was replaced; of a delete, exists, update: whether the key was there.
+    /// Of a set: whether a value was replaced; of a delete, exists, update: whether the key was
+    /// there.
     Was(bool),
     Found(State),
 }

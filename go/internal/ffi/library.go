@@ -4,7 +4,7 @@ package ffi
 
 /*
 #if !__has_include("build_id.h")
-#error "go/internal/ffi/build_id.h is missing: run make in the repository's root to build the library first"
+#error "go/internal/ffi/build_id.h is missing: run make build in the repository's root"
 #endif
 #include "blocktier.h"
 #include "build_id.h"

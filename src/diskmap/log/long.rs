@@ -27,12 +27,7 @@ impl Lane {
             self.shared.failure.check()?;
             return Err(Error::WouldBlock("no free blocks"));
         }
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(units as usize * UNIT_BYTES).map_err(|_| Error::OutOfMemory {
-            what: "a long value",
-            bytes: u64::from(units) * UNIT_BYTES as u64,
-            available: u64::MAX,
-        })?;
+        let mut bytes = reserved(units as usize * UNIT_BYTES)?;
         let Some(mut roll) = self.lock_roll(timeout.is_some()) else {
             return Err(Error::WouldBlock("another long value is being appended"));
         };
@@ -96,4 +91,15 @@ impl Lane {
             self.wait_for_space(timeout, deadline)?;
         }
     }
+}
+
+/// An empty buffer with room for `bytes`.
+fn reserved(bytes: usize) -> Result<Vec<u8>> {
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(bytes).map_err(|_| Error::OutOfMemory {
+        what: "a long value",
+        bytes: bytes as u64,
+        available: u64::MAX,
+    })?;
+    Ok(buffer)
 }
