@@ -133,8 +133,8 @@ typedef struct blocktier_error_t {
   int32_t status;
   // errno of the operating system, 0 if there is none.
   int32_t os_errno;
-  // For FORMAT the number of the broken rule; for WOULD_BLOCK 1 if room in the tail is missing, 2
-  // if a file would have to be read; else 0.
+  // For FORMAT the number of the broken rule; for WOULD_BLOCK 1 if room in the tail is missing,
+  // 2 if a file would have to be read; else 0.
   uint32_t detail;
   // Bytes of text, at most 240. The text is UTF-8 and not NUL-terminated.
   uint32_t text_length;
