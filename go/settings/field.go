@@ -41,7 +41,8 @@ func fieldOf(key string) *field {
 
 // Key describes one setting.
 type Key struct {
-	// Name is the key, Kind its form: dir, dirs, size, count, duration or the values allowed.
+	// Name is the key, Kind its form: dir, dirs, size, count, duration, name or the
+	// values allowed.
 	Name, Kind string
 	// Default is the value that an empty setting has; empty where the library decides.
 	Default string
@@ -102,6 +103,8 @@ func (f *field) check(text string) error {
 		_, err = strconv.ParseUint(text, 10, 64)
 	case "duration":
 		_, err = ParseDuration(text)
+	case "name":
+		err = checkName(text)
 	default:
 		if !oneOf(text, f.kind) {
 			err = fmt.Errorf("%q is not one of %s", text, strings.ReplaceAll(f.kind, "|", ", "))
@@ -143,6 +146,18 @@ func checkDirs(text string) error {
 	return nil
 }
 
+// nameLimit is the library's, in bytes.
+const nameLimit = 64
+
+func checkName(text string) error {
+	const plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_"
+	if len(text) > nameLimit || strings.Trim(text, plain) != "" {
+		return fmt.Errorf("%q is not a name of up to %d letters, digits, dots, hyphens and "+
+			"underscores", text, nameLimit)
+	}
+	return nil
+}
+
 // ParseSize reads a number of bytes with an optional unit K, M, G or T (powers of 1024).
 func ParseSize(text string) (uint64, error) {
 	digits, shift := text, 0
@@ -158,13 +173,32 @@ func ParseSize(text string) (uint64, error) {
 	return number << shift, nil
 }
 
-// ParseDuration reads a duration such as 500ms, 2s or 1m; 0 needs no unit.
+// ParseDuration reads a duration such as 500ms, 2s or 1m30s; 0 needs no unit. It must be a whole
+// number of milliseconds, which is what the library takes.
 func ParseDuration(text string) (time.Duration, error) {
 	duration, err := time.ParseDuration(text)
 	if err != nil || duration < 0 {
 		return 0, fmt.Errorf("%w: %q is not a duration such as 500ms or 2s", ErrSetting, text)
 	}
+	if duration%time.Millisecond != 0 {
+		return 0, fmt.Errorf("%w: %q is not a whole number of milliseconds", ErrSetting, text)
+	}
 	return duration, nil
+}
+
+// libraryText is a value as the library reads it: of durations it knows digits and one unit, where
+// Go has 1m0s and 1.5s.
+func (f *field) libraryText(s *Settings) string {
+	text := f.text(s)
+	if f.kind != "duration" {
+		return text
+	}
+	duration, err := ParseDuration(text)
+	if err != nil {
+		// Nobody has set it through this package; the library refuses it and says why.
+		return text
+	}
+	return strconv.FormatInt(duration.Milliseconds(), 10) + "ms"
 }
 
 // nearest is the known key with the smallest edit distance, letter case aside.

@@ -148,14 +148,14 @@ func (s *Settings) Validate() error {
 }
 
 // Text is the library's part as "key = value" lines: the runtime's and the maps' keys that are set,
-// without directories, which differ by use.
+// without directories, which differ by use. Durations are in milliseconds.
 func (s *Settings) Text() string {
 	var text strings.Builder
 	for _, f := range fields {
 		if f.kind == "dir" || f.kind == "dirs" {
 			continue
 		}
-		if value := f.text(s); value != "" {
+		if value := f.libraryText(s); value != "" {
 			fmt.Fprintf(&text, "%s = %s\n", f.key, value)
 		}
 	}

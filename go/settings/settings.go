@@ -37,6 +37,8 @@ type Settings struct {
 	TxMapFlushBytes      string `key:"txMapFlushBytes" kind:"size" default:"" desc:"unwritten bytes in the tail that start a flush"`
 	TxMapFlushAge        string `key:"txMapFlushAge" kind:"duration" default:"" desc:"age of an unwritten record that starts a flush, such as 500ms; 0 turns it off"`
 	TxMapWriteTimeout    string `key:"txMapWriteTimeout" kind:"duration" default:"" desc:"how long a write waits for space before it fails, such as 30s"`
+	TxMapName            string `key:"txMapName" kind:"name" default:"" desc:"name of a map's subdirectories, of which a second map is refused; empty: its own"`
+	TxMapPrefault        string `key:"txMapPrefault" kind:"off|on" default:"" desc:"touch the tail's memory at opening, so that no write pays for that"`
 }
 
 // AssemblySubtreeDir is the directory for the subtrees of block assembly, empty for the Go heap.

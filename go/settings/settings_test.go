@@ -55,6 +55,9 @@ func TestErrorsNameLineKeyAndRemedy(t *testing.T) {
 		"txMapTail = 99999999999T":        "is not a size",
 		"txMapFlushAge = soon":            "is not a duration",
 		"txMapFlushAge = -1s":             "is not a duration",
+		"txMapFlushAge = 1500us":          "is not a whole number of milliseconds",
+		"txMapName = a/b":                 "is not a name",
+		"txMapPrefault = yes":             "is not one of off, on",
 		"directIo = yes":                  "is not one of auto, off",
 		"txMapTail = 1G\ntxMapTail = 2G":  "was set in line 1 already",
 		"txMapDirs = /a|/b|/a":            "listed twice",
@@ -108,6 +111,38 @@ func TestEnvironmentFileAndStructAgree(t *testing.T) {
 	t.Setenv("txMapTail", "huge")
 	if _, err := settings.FromEnviron(); !errors.Is(err, settings.ErrSetting) {
 		t.Errorf("environment: %v", err)
+	}
+}
+
+// Go writes a minute as 1m0s, which the library does not read.
+func TestDurationsReachTheLibraryInOneUnit(t *testing.T) {
+	for given, want := range map[string]string{"1m0s": "60000ms", "1.5s": "1500ms", "0": "0ms",
+		"1h": "3600000ms", "500ms": "500ms"} {
+		var s settings.Settings
+		if err := s.Set("txMapFlushAge", given); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Text(); got != "txMapFlushAge = "+want+"\n" {
+			t.Errorf("%s: %q, want %s", given, got, want)
+		}
+	}
+	node := struct {
+		Timeout time.Duration `key:"txMapWriteTimeout"`
+	}{90 * time.Second}
+	s, err := settings.FromStruct(node)
+	if want := "txMapWriteTimeout = 90000ms\n"; err != nil || s.Text() != want {
+		t.Errorf("%q, %v; want %q", s.Text(), err, want)
+	}
+}
+
+func TestNames(t *testing.T) {
+	var s settings.Settings
+	for name, good := range map[string]bool{"": true, "assembly-2.map_A": true,
+		strings.Repeat("x", 64): true, strings.Repeat("x", 65): false, "a b": false, "a/b": false,
+		"caf\u00e9": false} {
+		if err := s.Set("txMapName", name); (err == nil) != good {
+			t.Errorf("%q: %v", name, err)
+		}
 	}
 }
 

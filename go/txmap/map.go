@@ -119,7 +119,8 @@ type TxMap[H ~[32]byte, V any] interface {
 type Stats struct {
 	// Entries is the number of keys.
 	Entries uint64
-	// FilterRAMBytes is the memory of the index outside the Go heap, without subtree indexes.
+	// FilterRAMBytes is the memory of the index outside the Go heap; SubtreeIndexBytes is part of
+	// it.
 	FilterRAMBytes uint64
 	// SubtreeIndexBytes is the memory of the subtree indexes.
 	SubtreeIndexBytes uint64

@@ -54,15 +54,40 @@ func WithExpectedEntries(entries uint64) Option { return with("txMapExpectedEntr
 // WithFlushBytes sets how many unwritten bytes start a flush.
 func WithFlushBytes(bytes uint64) Option { return with("txMapFlushBytes", bytes) }
 
-// WithFlushAge sets the age of an unwritten record that starts a flush; 0 turns that off.
-func WithFlushAge(age time.Duration) Option { return with("txMapFlushAge", age) }
+// WithFlushAge sets the age of an unwritten record that starts a flush, a whole number of
+// milliseconds; 0 turns that off.
+func WithFlushAge(age time.Duration) Option { return withDuration("txMapFlushAge", age) }
 
 // WithWriteTimeout sets how long a call with an error result waits for space before it fails with
-// ErrTimedOut.
-func WithWriteTimeout(timeout time.Duration) Option { return with("txMapWriteTimeout", timeout) }
+// ErrTimedOut; a whole number of milliseconds.
+func WithWriteTimeout(timeout time.Duration) Option {
+	return withDuration("txMapWriteTimeout", timeout)
+}
+
+// WithPrefault touches the tail's memory at opening, so that no write pays for that. Opening then
+// takes as long as the machine needs to supply so much memory.
+func WithPrefault(on bool) Option {
+	if on {
+		return with("txMapPrefault", "on")
+	}
+	return with("txMapPrefault", "off")
+}
+
+// WithName names the map's subdirectories, in up to 64 letters, digits, dots, hyphens and
+// underscores. While the map is open another of that name in one of its directories is refused. An
+// empty name, the default, means one of its own.
+func WithName(name string) Option { return with("txMapName", name) }
 
 func with(key string, value any) Option {
 	return func(c *config) error { return c.settings.Set(key, fmt.Sprint(value)) }
+}
+
+// withDuration keeps what ParseDuration refuses as it is: rounding would hide it.
+func withDuration(key string, value time.Duration) Option {
+	if value%time.Millisecond != 0 {
+		return with(key, value)
+	}
+	return with(key, fmt.Sprintf("%dms", value.Milliseconds()))
 }
 
 func (c *config) apply(options []Option) error {

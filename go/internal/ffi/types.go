@@ -116,7 +116,7 @@ type DiskStats struct {
 type TxMapStats struct {
 	// Entries is the number of keys.
 	Entries uint64
-	// IndexBytes is the memory of the index, without subtree indexes.
+	// IndexBytes is the memory of the index; SubtreeIndexBytes is part of it.
 	IndexBytes uint64
 	// SubtreeIndexBytes is the memory of the subtree indexes.
 	SubtreeIndexBytes uint64

@@ -118,6 +118,14 @@ func (m *badgerMap) flush() error {
 	return m.failed()
 }
 
+// empty forgets the keys. The store keeps them: it is no part of what an absent key touches.
+func (m *badgerMap) empty() error {
+	for i := range m.shards {
+		m.shards[i].filter.Reset()
+	}
+	return nil
+}
+
 func (m *badgerMap) close() error {
 	close(m.queue)
 	<-m.stopped

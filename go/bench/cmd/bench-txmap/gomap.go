@@ -15,6 +15,7 @@ func shardOf(key *Hash) int { return int(key[0]) | int(key[1]&15)<<8 }
 type goMap struct {
 	shards [shards]goMapShard
 	values *values
+	grown  bool
 }
 
 type goMapShard struct {
@@ -24,7 +25,7 @@ type goMapShard struct {
 }
 
 func openGoMap(t *task, v *values) (store, error) {
-	m := &goMap{values: v}
+	m := &goMap{values: v, grown: t.Grown}
 	size := t.N / shards
 	if t.Grown {
 		size = 0
@@ -36,6 +37,20 @@ func openGoMap(t *task, v *values) (store, error) {
 }
 
 func (m *goMap) flush() error { return nil }
+
+// empty keeps the maps as large as they have become, unless they shall grow again. The values' and
+// the old maps' memory stays with the Go heap.
+func (m *goMap) empty() error {
+	for i := range m.shards {
+		if m.grown {
+			m.shards[i].entries = map[Hash]*Inpoints{}
+		} else {
+			clear(m.shards[i].entries)
+		}
+	}
+	return nil
+}
+
 func (m *goMap) close() error { return nil }
 
 // clone copies v and what it points to.

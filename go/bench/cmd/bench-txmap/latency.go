@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -93,15 +94,15 @@ func measureLatency(t *task, o *outcome) error {
 		return err
 	}
 	keys := makeKeys(0, t.N)
-	s, err := open(t)
+	s, err := openWarm(t, t.N)
 	if err != nil {
 		return err
 	}
 	insert, err := s.operation("insert")
 	if err != nil {
-		return err
+		return errors.Join(err, s.close())
 	}
-	releaseMemory()
+	runtime.GC()
 	defer pin(1)()
 	interval := time.Duration(2e9 / rate)
 	var idle, call, schedule histogram
@@ -133,7 +134,7 @@ func measureLatency(t *task, o *outcome) error {
 func fullRate(t *task) (float64, error) {
 	count := min(t.N, rateProbe)
 	keys := makeKeys(0, count)
-	s, err := open(t)
+	s, err := openWarm(t, count)
 	if err != nil {
 		return 0, err
 	}

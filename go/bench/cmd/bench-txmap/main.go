@@ -42,7 +42,7 @@ func main() {
 	flag.StringVar(&c.out, "out", "target/bench/txmap.json", "file for the rows as JSON")
 	flag.StringVar(&c.limits, "limits", "", "the program of benches/limits.rs")
 	flag.BoolVar(&c.baselines, "baselines", true, "measure the baselines too")
-	flag.IntVar(&c.reps, "reps", 3, "repetitions, of which the median counts")
+	flag.IntVar(&c.reps, "reps", 2, "repetitions, of which the median counts")
 	flag.StringVar(&c.profile, "profile", "", "directory for CPU profiles of the children")
 	flag.Parse()
 	if flag.NArg() > 0 || c.n < 1000 || c.reps < 1 || c.limits == "" {

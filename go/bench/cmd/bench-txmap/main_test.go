@@ -36,6 +36,35 @@ func TestStoresAnswerAlike(t *testing.T) {
 	}
 }
 
+func TestWarmStoresAreEmpty(t *testing.T) {
+	for name := range stores {
+		for _, grown := range []bool{false, true} {
+			const n = 20_000
+			test := task{Store: name, Dir: t.TempDir(), N: n, Tail: 16 << 20, Grown: grown}
+			s, err := openWarm(&test, n)
+			if err != nil {
+				t.Fatal(name, err)
+			}
+			exists, err := s.operation("exists")
+			if err != nil {
+				t.Fatal(name, err)
+			}
+			if hits, err := exists(makeKeys(warmFirst, n)); hits != 0 || err != nil {
+				t.Errorf("%s still finds %d keys: %v", name, hits, err)
+			}
+			if err := fill(s, 0, n); err != nil {
+				t.Error(name, err)
+			}
+			if hits, err := exists(makeKeys(0, n)); hits != n || err != nil {
+				t.Errorf("%s finds %d of %d keys: %v", name, hits, n, err)
+			}
+			if err := s.close(); err != nil {
+				t.Error(name, err)
+			}
+		}
+	}
+}
+
 func TestWrongAnswersAreErrors(t *testing.T) {
 	test := task{Store: plainMap, N: 1000, Threads: 1, Tail: 16 << 20, Reps: 1}
 	test.Ops = []phase{{"get", "absent", true}}

@@ -24,7 +24,7 @@ var allRows = []row{
 	{"A11", "memory per entry", (*run).memory},
 	{"A12", "latency of one insert at half the full rate", (*run).latency},
 	{"A13", "rates of the large run beside those of the small one", (*run).scaling},
-	{"A14", "false matches of tags", (*run).falseMatches},
+	{"A14", "false matches of tags, and insertion while growing", (*run).falseMatches},
 	{"tick", "latency of a goroutine's tick in backpressure", (*run).tick},
 }
 
@@ -53,16 +53,15 @@ func (r *run) sizes() []int {
 }
 
 // inserting measures one operation that fills the map, each time beside the disk's rate.
-func (r *run) inserting(name, op, dir string, n, threads int) error {
+func (r *run) inserting(name, op string, t task) error {
+	t.Kind, t.Store, t.Ops = "insert", ours, []phase{{Op: op}}
 	var rates, limits, waited []float64
 	var last outcome
 	for range r.config.reps {
-		rate, err := r.writeLimit(dir, n)
+		rate, err := r.writeLimit(t.Dir, t.N)
 		if err != nil {
 			return err
 		}
-		t := task{Kind: "insert", Store: ours, Dir: dir, N: n, Threads: threads}
-		t.Ops = []phase{{Op: op}}
 		if last, err = r.child(t); err != nil {
 			return err
 		}
@@ -70,27 +69,30 @@ func (r *run) inserting(name, op, dir string, n, threads int) error {
 		rates = append(rates, last.Figures[op])
 		waited = append(waited, last.Figures["waited"])
 	}
-	e := r.entry(name, n, threads, median(rates), "M/s", last)
+	e := r.entry(name, t.N, t.Threads, median(rates), "M/s", last)
 	e.limitBy(median(limits), "sequential write of the same bytes")
-	if dir == r.tmpfs {
+	if t.Dir == r.tmpfs {
 		e.LimitName += ", tmpfs"
 	}
 	if share := median(waited); share > 0.01 {
 		e.Case += fmt.Sprintf("; waits %.0f %%", 100*share)
 	}
-	if n == r.config.n {
-		if err := r.besideGoMap(e, "insert"); err != nil {
+	if t.N == r.config.n {
+		if err := r.besideGoMapGrown(e, "insert", t.Grown); err != nil {
 			return err
 		}
 	}
-	r.rates[fmt.Sprintf("%s %s %d %d", r.row, op, threads, n)] = e.Measured
+	if !t.Grown {
+		r.rates[fmt.Sprintf("%s %s %d %d", r.row, op, t.Threads, t.N)] = e.Measured
+	}
 	return nil
 }
 
 func (r *run) insertOneByOne() error {
 	for _, threads := range bothThreads {
 		for _, n := range r.sizes() {
-			if err := r.inserting("one by one", "insert", r.disk, n, threads); err != nil {
+			t := task{Dir: r.disk, N: n, Threads: threads}
+			if err := r.inserting("one by one", "insert", t); err != nil {
 				return err
 			}
 		}
@@ -107,12 +109,11 @@ func (r *run) batchesIn(dir string) error {
 			if dir == r.tmpfs && n != r.config.n {
 				continue
 			}
-			err := r.inserting("batch of encoded values", "insert-raw", dir, n, threads)
-			if err != nil {
+			t := task{Dir: dir, N: n, Threads: threads}
+			if err := r.inserting("batch of encoded values", "insert-raw", t); err != nil {
 				return err
 			}
-			err = r.inserting("batch of Go values", "insert-batch", dir, n, threads)
-			if err != nil {
+			if err := r.inserting("batch of Go values", "insert-batch", t); err != nil {
 				return err
 			}
 		}
@@ -331,20 +332,14 @@ func (r *run) falseMatches() error {
 		}
 		r.entry("false matches per absent key, "+name, r.config.n, 1, o.Figures["false"], "", o)
 	}
-	for _, op := range []string{"insert", "insert-raw"} {
-		var rates []float64
-		var o outcome
-		for range r.config.reps {
-			var err error
-			t := task{Kind: "insert", Store: ours, N: r.config.n, Threads: 1, Grown: true}
-			t.Ops = []phase{{Op: op}}
-			if o, err = r.child(t); err != nil {
-				return err
-			}
-			rates = append(rates, o.Figures[op])
+	for _, threads := range bothThreads {
+		t := task{Dir: r.disk, N: r.config.n, Threads: threads, Grown: true}
+		if err := r.inserting("A1 grown, one by one", "insert", t); err != nil {
+			return err
 		}
-		name := map[string]string{"insert": "A1", "insert-raw": "A2, encoded values"}[op]
-		r.entry(name+", while growing", r.config.n, 1, median(rates), "M/s", o)
+		if err := r.inserting("A2 grown, batch of encoded values", "insert-raw", t); err != nil {
+			return err
+		}
 	}
 	return nil
 }

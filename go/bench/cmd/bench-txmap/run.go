@@ -128,9 +128,9 @@ var answered = []phase{
 	{"update", "recent", true}, {"delete", "recent", true},
 }
 
-// all measures every operation of a store one by one, once per run.
+// all measures insertion into a store and the operations of phases, all one by one, once per run.
 func (r *run) all(t task, phases []phase) (outcome, error) {
-	key := fmt.Sprintf("%s %d %d %d", t.Store, t.N, t.Threads, t.Count)
+	key := fmt.Sprintf("%s %d %d %d %v", t.Store, t.N, t.Threads, t.Count, t.Grown)
 	if o, known := r.figures[key]; known {
 		return o, nil
 	}
@@ -139,10 +139,12 @@ func (r *run) all(t task, phases []phase) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	t.Kind, t.Ops = "phases", phases
-	o, err := r.child(t)
-	if err != nil {
-		return outcome{}, err
+	o := filled
+	if len(phases) > 0 {
+		t.Kind, t.Ops = "phases", phases
+		if o, err = r.child(t); err != nil {
+			return outcome{}, err
+		}
 	}
 	o.Figures["insert"] = filled.Figures["insert"]
 	r.figures[key] = o
@@ -150,11 +152,20 @@ func (r *run) all(t task, phases []phase) (outcome, error) {
 }
 
 // besideGoMap sets the Go map's rate of the operation as the entry's baseline.
-func (r *run) besideGoMap(e *entry, op string) error {
+func (r *run) besideGoMap(e *entry, op string) error { return r.besideGoMapGrown(e, op, false) }
+
+// besideGoMapGrown is besideGoMap; if grown is true it is of maps that were not sized in advance,
+// of which only insertion is measured.
+func (r *run) besideGoMapGrown(e *entry, op string, grown bool) error {
 	if !r.config.baselines {
 		return nil
 	}
-	o, err := r.all(task{Store: plainMap, N: e.N, Threads: e.Threads}, answered)
+	phases := answered
+	if grown {
+		phases = nil
+	}
+	t := task{Store: plainMap, N: e.N, Threads: e.Threads, Grown: grown}
+	o, err := r.all(t, phases)
 	if err != nil {
 		return err
 	}

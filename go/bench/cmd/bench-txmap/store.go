@@ -14,6 +14,8 @@ type store interface {
 	// operation makes what one goroutine runs; what it needs is its own.
 	operation(name string) (operation, error)
 	flush() error
+	// empty removes every entry and keeps what memory it can.
+	empty() error
 	close() error
 }
 
@@ -83,6 +85,9 @@ func openBlocktier(t *task, v *values) (store, error) {
 		return nil, err
 	}
 	options := []txmap.Option{txmap.WithDirs(t.Dir), txmap.WithTail(t.Tail)}
+	if t.Prefault {
+		options = append(options, txmap.WithPrefault(true))
+	}
 	if !t.Grown {
 		options = append(options, txmap.WithExpectedEntries(uint64(t.N)))
 	}
@@ -94,6 +99,17 @@ func openBlocktier(t *task, v *values) (store, error) {
 }
 
 func (s *blocktierStore) flush() error { return s.m.Flush() }
+
+// empty clears the map. The old index and files are freed behind the next write, so that is waited
+// for too; the one entry that it takes goes with another Clear.
+func (s *blocktierStore) empty() error {
+	s.m.Clear()
+	if err := fill(s, warmFirst, 1); err != nil {
+		return err
+	}
+	s.m.Clear()
+	return s.m.Err()
+}
 
 func (s *blocktierStore) close() error {
 	if err := s.m.Close(); err != nil {

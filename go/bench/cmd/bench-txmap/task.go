@@ -20,11 +20,13 @@ type task struct {
 	Threads int
 	Tail    uint64
 	Grown   bool // the index is not sized in advance
-	Ops     []phase
-	Count   int // keys that each phase touches; 0: as many as fit
-	Reps    int
-	Indexed bool // every entry has a subtree index
-	Profile string
+	// Prefault touches the tail at opening.
+	Prefault bool
+	Ops      []phase
+	Count    int // keys that each phase touches; 0: as many as fit
+	Reps     int
+	Indexed  bool // every entry has a subtree index
+	Profile  string
 }
 
 // phase is one operation measured after the fill.

@@ -1,0 +1,99 @@
+package txmap_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/blocktier/blocktier/go"
+	"github.com/blocktier/blocktier/go/internal/ffi"
+	"github.com/blocktier/blocktier/go/txmap"
+)
+
+// The library must understand what the options write, whatever Go's way to print a value.
+func TestDurationOptions(t *testing.T) {
+	if err := ffi.Available(); err != nil {
+		t.Skip(err)
+	}
+	rt := openRuntime(t)
+	for _, good := range []time.Duration{time.Minute, 1500 * time.Millisecond, time.Hour} {
+		openMap(t, rt, txmap.WithDirs(t.TempDir()), txmap.WithWriteTimeout(good),
+			txmap.WithFlushAge(good))
+	}
+	openMap(t, rt, txmap.WithDirs(t.TempDir()), txmap.WithFlushAge(0))
+	for _, bad := range []time.Duration{-time.Second, 1500 * time.Microsecond, 25 * time.Hour} {
+		for name, option := range map[string]txmap.Option{
+			"txMapWriteTimeout": txmap.WithWriteTimeout(bad), "txMapFlushAge": txmap.WithFlushAge(bad),
+		} {
+			m, err := txmap.Open[hash](rt, codec{}, txmap.WithDirs(t.TempDir()), option)
+			if m != nil || err == nil || !strings.Contains(err.Error(), name) {
+				t.Errorf("%s of %v: %v", name, bad, err)
+			}
+		}
+	}
+}
+
+func TestWithName(t *testing.T) {
+	if err := ffi.Available(); err != nil {
+		t.Skip(err)
+	}
+	rt, dir := openRuntime(t), t.TempDir()
+	openMap(t, rt, txmap.WithDirs(dir), txmap.WithName("assembly"))
+	if _, err := os.Stat(filepath.Join(dir, "blocktier-map-assembly")); err != nil {
+		t.Error(err)
+	}
+	m, err := txmap.Open[hash](rt, codec{}, txmap.WithDirs(dir), txmap.WithName("assembly"))
+	if m != nil || !errors.Is(err, blocktier.ErrLocked) {
+		t.Errorf("a second map of that name: %v", err)
+	}
+	openMap(t, rt, txmap.WithDirs(dir), txmap.WithName("validation"))
+	openMap(t, rt, txmap.WithDirs(dir), txmap.WithName(""))
+	m, err = txmap.Open[hash](rt, codec{}, txmap.WithDirs(dir), txmap.WithName("../x"))
+	if m != nil || err == nil || !strings.Contains(err.Error(), "txMapName") {
+		t.Errorf("a path as name: %v", err)
+	}
+}
+
+// The tail is in RAM right after opening exactly if that was asked for.
+func TestWithPrefault(t *testing.T) {
+	if err := ffi.Available(); err != nil {
+		t.Skip(err)
+	}
+	const tail = 256 << 20
+	rt := openRuntime(t)
+	for _, on := range []bool{false, true, false} {
+		before := residentBytes(t)
+		m, err := txmap.Open[hash](rt, codec{}, txmap.WithDirs(t.TempDir()), txmap.WithTail(tail),
+			txmap.WithPrefault(on))
+		if err != nil {
+			t.Fatal(err)
+		}
+		touched := residentBytes(t) - before
+		if err := m.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if on != (touched > tail/2) {
+			t.Errorf("prefault %v: %d bytes more in RAM", on, touched)
+		}
+	}
+}
+
+// residentBytes is the memory of this process that is in RAM, garbage aside.
+func residentBytes(t *testing.T) int {
+	t.Helper()
+	runtime.GC()
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := strconv.Atoi(strings.Fields(string(text))[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pages * os.Getpagesize()
+}
