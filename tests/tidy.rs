@@ -2,7 +2,7 @@
 //! and documents that agree with what they describe.
 //!
 //! Each rule is a test that lists all violations with file and line. Exceptions stand at the top.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
