@@ -132,6 +132,7 @@ impl<K: Key> DiskMap<K> {
                 expected_entries: settings.expected_entries,
                 huge_pages: process.huge_pages,
                 kernel: scan_kernel(process.kernel),
+                prefault: settings.prefault,
                 reserve: Some(reserve),
             },
             direct: process.direct_io,

@@ -96,6 +96,15 @@ impl Arena {
         Ok(())
     }
 
+    /// Faults in what is mapped so far, as far as the kernel helps.
+    pub fn populate(&self) {
+        for chunk in &self.state.lock().chunks {
+            // SAFETY: advice about a mapping of ours; it does not change what it contains.
+            let _ =
+                unsafe { madvise(chunk.address.as_ptr(), chunk.bytes, Advice::LinuxPopulateWrite) };
+        }
+    }
+
     /// Bytes taken from the account: chunks (touched or not) and charges.
     pub fn reserved_bytes(&self) -> u64 {
         self.state.lock().reserved_bytes

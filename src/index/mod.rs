@@ -136,6 +136,9 @@ impl Index {
             for header in &headers {
                 header.pages.store(directory.base_pages(), Relaxed);
             }
+            if options.prefault {
+                arena.populate();
+            }
         }
         Ok(Self { kernel, headers, directory, arena, subtree_bytes: AtomicU64::new(0) })
     }

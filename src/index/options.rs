@@ -26,6 +26,8 @@ pub struct IndexOptions {
     pub expected_entries: u64,
     /// Asks the system for huge pages where a piece of memory is large enough.
     pub huge_pages: bool,
+    /// Faults the pages of an index of final size in at once, instead of at first touch.
+    pub prefault: bool,
     /// How buckets are compared.
     pub kernel: ScanKernel,
     /// The account that all memory is reserved from, before it is mapped; none: no limit.
@@ -37,6 +39,7 @@ impl std::fmt::Debug for IndexOptions {
         f.debug_struct("IndexOptions")
             .field("expected_entries", &self.expected_entries)
             .field("huge_pages", &self.huge_pages)
+            .field("prefault", &self.prefault)
             .field("kernel", &self.kernel)
             .field("reserve", &self.reserve.is_some())
             .finish()

@@ -264,7 +264,7 @@ pub static TX_MAP_PREFAULT: SettingSpec = SettingSpec {
     scope: Scope::TxMap,
     kind: Kind::Word(&["off", "on"]),
     default: Value::Word("off"),
-    doc: "Fault the tail in at opening, so that no write pays for the first touch of its memory.",
+    doc: "Fault in the tail, and the index where its size is known, before the map is used.",
 };
 
 /// Every setting, in the order of the documentation.
