@@ -194,7 +194,7 @@ typedef struct blocktier_lookup_t {
 typedef struct blocktier_txmap_stats_t {
   // Keys in the map.
   uint64_t entries;
-  // RAM of the index without subtree indexes, in bytes.
+  // RAM of the index, subtree indexes included, in bytes.
   uint64_t index_bytes;
   // RAM of the subtree indexes, in bytes.
   uint64_t subtree_index_bytes;

@@ -19,7 +19,7 @@ pub(super) struct Counters {
 pub struct MapStats {
     /// Keys in the map.
     pub entries: u64,
-    /// RAM of the index without subtree indexes.
+    /// RAM of the index, subtree indexes included.
     pub index_bytes: u64,
     /// RAM of the subtree indexes.
     pub subtree_index_bytes: u64,

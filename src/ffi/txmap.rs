@@ -50,7 +50,7 @@ pub struct blocktier_lookup_t {
 pub struct blocktier_txmap_stats_t {
     /// Keys in the map.
     pub entries: u64,
-    /// RAM of the index without subtree indexes, in bytes.
+    /// RAM of the index, subtree indexes included, in bytes.
     pub index_bytes: u64,
     /// RAM of the subtree indexes, in bytes.
     pub subtree_index_bytes: u64,
