@@ -39,7 +39,10 @@ impl MapDirectory {
         let name = name.map_or_else(|| format!("{store_id:016x}"), str::to_owned);
         let path = disk.dir().join(format!("{PREFIX}{name}"));
         storage.create_dir_all(&path)?;
-        let lock = acquire(&path)?;
+        let lock = acquire(&path).inspect_err(|_| {
+            // Refused while somebody's lock file is in it.
+            let _ = storage.remove_dir(&path);
+        })?;
         Ok(Self { path, disk, storage, lock: Some(lock) })
     }
 
@@ -61,9 +64,13 @@ impl Drop for MapDirectory {
         self.disk.submit(Box::new(move || {
             if let Err(error) = remove_contents(storage.as_ref(), &path) {
                 tracing::warn!(%error, "a map's files are left for the next map to sweep");
+                if let Some(lock) = lock {
+                    lock.abandon();
+                }
+            } else {
+                drop(lock);
+                let _ = storage.remove_dir(&path);
             }
-            drop(lock);
-            let _ = storage.remove_dir(&path);
             let _ = done.send(());
         }));
         let _ = wait.recv();
@@ -71,11 +78,11 @@ impl Drop for MapDirectory {
 }
 
 /// Locks the directory. Another map that opens may look into it for a moment, to see whether its
-/// owner is dead; that is not an owner.
+/// owner is dead; that is not an owner, even before it has written who it is.
 fn acquire(path: &Path) -> Result<DirLock> {
-    for _ in 0..100 {
+    for attempt in 0..100 {
         match DirLock::acquire(path, PURPOSE) {
-            Err(Error::Locked { owner, .. }) if owner.starts_with(SWEEPING) => {
+            Err(Error::Locked { owner, .. }) if attempt < 5 || owner.starts_with(SWEEPING) => {
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }
             outcome => return outcome,

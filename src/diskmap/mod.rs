@@ -106,6 +106,11 @@ impl<K: Key> DiskMap<K> {
     /// `Setting` for sizes that do not fit together, `Io`, `Locked` for directories, `OutOfMemory`.
     /// Nothing is left behind.
     pub fn open(runtime: &Runtime, settings: &TxMapSettings) -> Result<Self> {
+        let disks = runtime.disks().len();
+        Self::open_in(runtime, settings).inspect_err(|_| runtime.forget_unused_disks(disks))
+    }
+
+    fn open_in(runtime: &Runtime, settings: &TxMapSettings) -> Result<Self> {
         let layout = Layout::new(settings)?;
         let store_id = getrandom::u64()
             .map_err(|error| Error::Unsupported(format!("no random numbers: {error}")))?;

@@ -163,7 +163,7 @@ pub(crate) fn from_file(
     let bytes = &window.buffer[window.skip..];
     match record::decode(bytes, key.len(), seed) {
         Ok(record) => Ok(accept(record, key, scratch)),
-        Err(Invalid::Short(total)) if total <= lane.record_bytes_max(key.len()) => {
+        Err(Invalid::Short(total)) if offset + total as u64 <= lane.segment_bytes() => {
             from_blocks(lane, segment, place, key, total, scratch)
         }
         Err(why) => Err(corrupt(segment, offset, why)),

@@ -115,6 +115,20 @@ impl Runtime {
         Ok(disk)
     }
 
+    /// Forgets the disks that it asked for after the first `count` and that nobody else uses; their
+    /// threads end. For an opening that failed.
+    pub(crate) fn forget_unused_disks(&self, count: usize) {
+        let mut disks = self.inner.disks.lock();
+        let kept = count.min(disks.len());
+        let rest = disks.split_off(kept);
+        let (used, unused): (Vec<_>, Vec<_>) =
+            rest.into_iter().partition(|disk| Arc::strong_count(disk) > 1);
+        disks.extend(used);
+        // Not under the lock: each drop waits for its thread.
+        drop(disks);
+        drop(unused);
+    }
+
     /// The disks this runtime asked for, in the order of first use.
     #[must_use]
     pub fn disks(&self) -> Vec<Arc<Disk>> {

@@ -37,6 +37,8 @@ const TEXT_BYTES_MAX: u64 = 512;
 pub struct DirLock {
     path: PathBuf,
     previous_owner: Option<String>,
+    /// The lock file stays, as if the owner had died.
+    abandoned: bool,
     /// Holds the flock.
     _file: File,
 }
@@ -75,7 +77,7 @@ impl DirLock {
                 let _ = std::fs::remove_file(&path);
                 return Err(unusable(dir, "takes no lock file; free some space", error));
             }
-            return Ok(Self { path, previous_owner, _file: file });
+            return Ok(Self { path, previous_owner, abandoned: false, _file: file });
         }
     }
 
@@ -84,13 +86,20 @@ impl DirLock {
     pub fn previous_owner(&self) -> Option<&str> {
         self.previous_owner.as_deref()
     }
+
+    /// Gives the directory up as a dead owner does: the next one finds this owner's text.
+    pub fn abandon(mut self) {
+        self.abandoned = true;
+    }
 }
 
 impl Drop for DirLock {
     fn drop(&mut self) {
         // Removed while the lock is still held, so that nobody else's file can be meant. A
         // directory that is gone takes its lock file along.
-        let _ = std::fs::remove_file(&self.path);
+        if !self.abandoned {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 

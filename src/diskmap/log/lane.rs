@@ -96,6 +96,11 @@ pub(super) fn location(units: u64) -> Result<Location> {
     Location::new(units).ok_or_else(|| Error::InvalidArgument("location out of range".to_owned()))
 }
 
+fn timed_out(timeout: Duration) -> Error {
+    let waited_ms = timeout.as_millis() as u64;
+    Error::TimedOut { what: "space in the tail (txMapWriteTimeout)", waited_ms }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Roll {
     pub(super) segment: Option<Arc<Segment>>,
@@ -162,11 +167,6 @@ impl Lane {
         if room < VALUE_BYTES_LIMIT { room } else { VALUE_BYTES_LIMIT }
     }
 
-    /// Longest record that can stand in a segment.
-    pub(crate) const fn record_bytes_max(&self, key_bytes: usize) -> usize {
-        record::record_bytes(key_bytes, self.value_bytes_max(key_bytes))
-    }
-
     /// Longest record that lies within one block.
     pub(crate) fn short_units_max(&self) -> u32 {
         (self.shared.tail.block_units() / 2).min((64 << 10) / UNIT_BYTES as u32)
@@ -185,13 +185,13 @@ impl Lane {
                 return Ok(reservation);
             }
             self.shared.failure.check()?;
-            let opened = self.lock_roll(timeout.is_some()).is_some_and(|mut roll| {
-                let first = units.first().copied().unwrap_or(0);
-                let state = self.state.load(Ordering::Acquire);
-                let room = state & CLOSED == 0
-                    && state_units(state) + first <= self.shared.tail.block_units();
-                room || self.open_next(&mut roll)
-            });
+            let mut roll = self.lock_roll_until(timeout, &mut deadline)?;
+            let first = units.first().copied().unwrap_or(0);
+            let state = self.state.load(Ordering::Acquire);
+            let room =
+                state & CLOSED == 0 && state_units(state) + first <= self.shared.tail.block_units();
+            let opened = room || self.open_next(&mut roll);
+            drop(roll);
             if !opened {
                 self.wait_for_space(timeout, &mut deadline)?;
             }
@@ -213,8 +213,23 @@ impl Lane {
         if self.shared.tail.wait_for_space(deadline) {
             return Ok(());
         }
-        let waited_ms = timeout.as_millis() as u64;
-        Err(Error::TimedOut { what: "space in the tail (txMapWriteTimeout)", waited_ms })
+        Err(timed_out(timeout))
+    }
+
+    /// The roll lock, waiting as `wait_for_space` does: its holder may be a long value that waits.
+    pub(super) fn lock_roll_until(
+        &self,
+        timeout: Option<Duration>,
+        deadline: &mut Option<Instant>,
+    ) -> Result<MutexGuard<'_, Roll>> {
+        let Some(timeout) = timeout else {
+            return self.lock_roll(false).ok_or(Error::WouldBlock("a long value is appended"));
+        };
+        if let Some(roll) = self.roll.try_lock() {
+            return Ok(roll);
+        }
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + timeout);
+        self.roll.try_lock_until(deadline).ok_or_else(|| timed_out(timeout))
     }
 
     /// The roll lock; without `wait`, `None` if someone holds it for longer than a moment.

@@ -28,10 +28,8 @@ impl Lane {
             return Err(Error::WouldBlock("no free blocks"));
         }
         let mut bytes = reserved(units as usize * UNIT_BYTES)?;
-        let Some(mut roll) = self.lock_roll(timeout.is_some()) else {
-            return Err(Error::WouldBlock("another long value is being appended"));
-        };
         let mut deadline = None;
+        let mut roll = self.lock_roll_until(timeout, &mut deadline)?;
         let timeout = Some(timeout.unwrap_or(Duration::from_secs(30)));
         // First: nobody else can close it while this thread waits with the roll lock.
         self.retire_block(&mut roll);
