@@ -48,6 +48,7 @@ fn main() {
         for &batched in config.ways {
             let index = Index::new(&IndexOptions {
                 expected_entries: if config.hinted { config.keys as u64 } else { 0 },
+                prefault: false,
                 huge_pages: config.huge_pages,
                 kernel: config.kernel,
                 reserve: None,
