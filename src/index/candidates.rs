@@ -2,15 +2,13 @@
 
 use super::location::Location;
 
-const INLINE: usize = 4;
 /// Odd, so no version of a stable shard.
 const NO_VERSION: u64 = u64::MAX;
 
 /// The locations of all slots that match a key, as they were in one state of its shard.
 ///
 /// Empty means that the key is absent. Otherwise each location is a "maybe" that the caller
-/// confirms against the record's key. More than one is rare (a few in ten million probes), more
-/// than four needs equal hashes.
+/// confirms against the record's key. More than one is rare (a few in ten million probes).
 ///
 /// ```
 /// use blocktier::index::Candidates;
@@ -19,10 +17,9 @@ const NO_VERSION: u64 = u64::MAX;
 #[derive(Clone, Debug)]
 pub struct Candidates {
     version: u64,
-    len: usize,
-    first: [Option<Location>; INLINE],
-    /// All beyond the first four. Boxed twice: a probe returns this struct by value, and this field
-    /// is empty.
+    first: Option<Location>,
+    /// All beyond the first. Boxed twice: a probe returns this struct by value, and this field is
+    /// empty.
     #[expect(clippy::box_collection, reason = "one word instead of three in every result")]
     rest: Option<Box<Vec<Location>>>,
 }
@@ -36,7 +33,7 @@ impl Candidates {
 
     #[inline(always)]
     pub(super) const fn at(version: u64) -> Self {
-        Self { version, len: 0, first: [None; INLINE], rest: None }
+        Self { version, first: None, rest: None }
     }
 
     #[inline(always)]
@@ -48,21 +45,21 @@ impl Candidates {
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.first.is_none()
     }
 
     /// How many slots matched.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len
+        usize::from(self.first.is_some()) + self.rest.as_deref().map_or(0, Vec::len)
     }
 
     /// The locations, in no particular order.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = Location> + '_ {
         let rest = self.rest.as_deref().map_or(&[][..], Vec::as_slice);
-        self.first.iter().flatten().chain(rest).copied()
+        self.first.iter().chain(rest).copied()
     }
 
     /// Whether `location` is among them.
@@ -73,11 +70,11 @@ impl Candidates {
 
     #[inline(always)]
     pub(super) fn push(&mut self, location: Location) {
-        match self.first.get_mut(self.len) {
-            Some(place) => *place = Some(location),
-            None => self.push_rest(location),
+        if self.first.is_none() {
+            self.first = Some(location);
+        } else {
+            self.push_rest(location);
         }
-        self.len += 1;
     }
 
     #[cold]
@@ -87,15 +84,15 @@ impl Candidates {
 
     /// Whether both hold the same locations, in whatever order.
     pub(super) fn same_locations(&self, other: &Self) -> bool {
-        if self.len <= 1 && other.len <= 1 {
-            return self.first[0] == other.first[0];
+        if self.rest.is_none() && other.rest.is_none() {
+            return self.first == other.first;
         }
         let sorted = |candidates: &Self| {
             let mut locations: Vec<_> = candidates.iter().collect();
             locations.sort_unstable();
             locations
         };
-        self.len == other.len && sorted(self) == sorted(other)
+        sorted(self) == sorted(other)
     }
 }
 
@@ -137,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_fits_a_cache_line() {
-        assert!(size_of::<Candidates>() <= 64);
+    fn a_result_is_three_words() {
+        assert_eq!(size_of::<Candidates>(), 24);
     }
 }

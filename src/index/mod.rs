@@ -39,6 +39,7 @@ mod guard;
 mod home;
 mod kick;
 mod location;
+mod many;
 mod options;
 mod packed;
 mod page;
@@ -68,6 +69,7 @@ pub use candidates::Candidates;
 pub use guard::ShardGuard;
 pub use home::shard_of;
 pub use location::Location;
+pub(crate) use many::Purpose;
 pub use options::{IndexOptions, ScanKernel};
 pub use stats::IndexStats;
 
@@ -198,11 +200,26 @@ impl Index {
         }
     }
 
+    /// Starts to bring both buckets near. The alternate's place follows from the key alone; waiting
+    /// for the primary to say whether it is needed would make two trips to memory of one.
+    #[inline(always)]
+    fn prefetch_both(&self, h: KeyHash) {
+        let home = self.home(h);
+        let page = self.directory.page(&self.arena, shard_of(h), home);
+        if !page.is_none() {
+            let buckets = page.buckets(&self.arena);
+            let primary = home.primary(buckets.len());
+            bucket::prefetch(&buckets[primary]);
+            bucket::prefetch(&buckets[home::other_bucket(home.tag, primary, buckets.len())]);
+        }
+    }
+
     /// The locations that may hold the key, all of one state of its shard. None is an exact "no".
     /// Takes no lock; waits while a writer of this shard stores.
     #[inline]
     #[must_use]
     pub fn probe(&self, h: KeyHash) -> Candidates {
+        self.prefetch_both(h);
         self.kernel.dispatch(Probe { index: self, h })
     }
 
