@@ -10,17 +10,11 @@ use super::op::{Op, Options};
 use super::read::{self, Scratch};
 use super::{DiskMap, Wait};
 use crate::hash::keyed::KeyHash;
-use crate::index::Candidates;
+use crate::index::{Candidates, Purpose};
 use crate::{Error, Result};
 
 /// Keys that go through the pipeline together; their cache lines stay near.
 pub(super) const CHUNK: usize = 256;
-/// How far ahead of the probe the way to the bucket, the primary and the alternate bucket are
-/// fetched, each stage reading what the one before has brought near.
-const PREFETCH_DIRECTORY: usize = 36;
-const PREFETCH_PRIMARY: usize = 24;
-const PREFETCH_ALTERNATE: usize = 12;
-
 /// Keys with their values, flat: value `i` is `arena[offsets[i]..offsets[i + 1]]`.
 #[derive(Debug, Clone, Copy)]
 pub struct Batch<'a, K> {
@@ -92,31 +86,13 @@ impl Pipeline {
         Self { hashes: Vec::with_capacity(items), candidates: Vec::with_capacity(items) }
     }
 
-    /// Probes up to `CHUNK` keys. The second prefetch is for what comes next: reading both buckets,
-    /// or inserting into one of them. Last, the records that candidates point to are fetched.
-    pub(super) fn probe<K: Key>(&mut self, generation: &Generation, keys: &[K], to_insert: bool) {
+    /// Probes up to `CHUNK` keys. Last, the records that candidates point to are fetched.
+    pub(super) fn probe<K: Key>(&mut self, generation: &Generation, keys: &[K], purpose: Purpose) {
         self.hashes.clear();
+        self.hashes.extend(keys.iter().map(|key| key.hash(&generation.hasher)));
         self.candidates.clear();
-        let index = &generation.index;
-        for step in 0..keys.len() + PREFETCH_DIRECTORY {
-            if let Some(key) = keys.get(step) {
-                let hash = key.hash(&generation.hasher);
-                self.hashes.push(hash);
-                index.prefetch_directory(hash);
-            }
-            let behind = |ahead: usize| step.wrapping_sub(PREFETCH_DIRECTORY - ahead);
-            if let Some(hash) = self.hashes.get(behind(PREFETCH_PRIMARY)) {
-                index.prefetch(*hash);
-            }
-            match self.hashes.get(behind(PREFETCH_ALTERNATE)) {
-                Some(hash) if to_insert => index.prefetch_room(*hash),
-                Some(hash) => index.prefetch_alternate(*hash),
-                None => {}
-            }
-            if let Some(hash) = self.hashes.get(behind(0)) {
-                self.candidates.push(index.probe(*hash));
-            }
-        }
+        let candidates = &mut self.candidates;
+        generation.index.probe_many(&self.hashes, purpose, |_, found| candidates.push(found));
         for (hash, candidates) in self.hashes.iter().zip(&self.candidates) {
             if let Some(location) = candidates.iter().next() {
                 read::prefetch(generation.lane(*hash), location);
@@ -193,7 +169,7 @@ impl<K: Key> DiskMap<K> {
         let mut cold = ColdQueue::default();
         let mut blocked = None;
         for (number, keys_now) in keys.chunks(CHUNK).enumerate() {
-            pipeline.probe(&generation, keys_now, false);
+            pipeline.probe(&generation, keys_now, Purpose::Lookup);
             for (place, key) in keys_now.iter().enumerate() {
                 let position = number * CHUNK + place;
                 if states[position] != ItemState::Pending {

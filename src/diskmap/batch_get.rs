@@ -8,6 +8,7 @@ use super::key::Key;
 use super::op::{Op, Options};
 use super::read::Scratch;
 use super::{DiskMap, Wait};
+use crate::index::Purpose;
 use crate::{Error, Result};
 
 impl<K: Key> DiskMap<K> {
@@ -32,7 +33,7 @@ impl<K: Key> DiskMap<K> {
         let mut would_block = Vec::new();
         let mut scratch = Scratch::default();
         for (number, keys_now) in keys.chunks(CHUNK).enumerate() {
-            pipeline.probe(&generation, keys_now, false);
+            pipeline.probe(&generation, keys_now, Purpose::Lookup);
             for (place, candidates) in pipeline.candidates.iter().enumerate() {
                 if candidates.is_empty() {
                     continue;

@@ -5,12 +5,12 @@ use super::cold::{COLD_ITEMS_MAX, ColdItem};
 use super::confirm::Start;
 use super::generation::Generation;
 use super::key::Key;
-use super::log::lane::Reservation;
 use super::log::record;
+use super::log::reservation::Reservation;
 use super::op::{Op, Options};
 use super::read::Scratch;
 use super::{DiskMap, Wait};
-use crate::index::Insert;
+use crate::index::{Insert, Purpose};
 use crate::{Error, Result};
 
 impl<K: Key> DiskMap<K> {
@@ -35,7 +35,7 @@ impl<K: Key> DiskMap<K> {
         let mut blocked = None;
         for start in (0..batch.keys.len()).step_by(CHUNK) {
             let end = batch.keys.len().min(start + CHUNK);
-            pipeline.probe(&generation, &batch.keys[start..end], true);
+            pipeline.probe(&generation, &batch.keys[start..end], Purpose::Insertion);
             let mut chunk =
                 InsertChunk { map: self, generation: &generation, batch, start, options };
             let rest = chunk.insert_absent(&pipeline, states, &mut blocked)?;
@@ -135,40 +135,37 @@ impl<K: Key> InsertChunk<'_, K> {
     ) -> Result<()> {
         let lane = &self.generation.lanes[lane];
         let units: Vec<u32> = items.iter().map(|(_, units)| *units).collect();
-        let mut locations = Vec::with_capacity(items.len());
-        let mut bytes = Vec::with_capacity(256);
+        let mut bytes = Vec::with_capacity(8 << 10);
         let mut done = 0;
         while done < items.len() {
             let reservation = lane.reserve(&units[done..], self.options.timeout)?;
             let now = &items[done..done + reservation.count];
-            locations.clear();
+            let records = now.iter().map(|(number, _)| {
+                let position = self.start + number;
+                (self.batch.keys[position].as_bytes(), self.batch.value(position))
+            });
+            reservation.store(records, &mut bytes);
             let mut unit = 0;
             for (number, units) in now {
                 let position = self.start + number;
-                let key = self.batch.keys[position].as_bytes();
-                let value = self.batch.value(position);
-                locations.push((unit, reservation.store(unit, key, value, &mut bytes)?));
-                unit += units;
-            }
-            for ((number, units), (unit, location)) in now.iter().zip(&locations) {
-                let position = self.start + number;
                 let inserted = self.generation.index.insert_new(
                     pipeline.hashes[*number],
-                    *location,
+                    reservation.location(unit)?,
                     self.batch.subtree_index(position),
                     &pipeline.candidates[*number],
                 );
                 match inserted {
                     Ok(Insert::Done) => states[position] = ItemState::Done,
                     Ok(Insert::Changed(_)) => {
-                        reservation.give_up(*unit, *units);
+                        reservation.give_up(unit, *units);
                         rest.push(*number);
                     }
                     Err(error) => {
-                        self.give_up_from(&reservation, now, *unit);
+                        self.give_up_from(&reservation, now, unit);
                         return Err(error);
                     }
                 }
+                unit += units;
             }
             done += reservation.count;
         }

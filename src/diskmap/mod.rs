@@ -344,9 +344,14 @@ impl<K: Key> DiskMap<K> {
             failed: u64::from(self.shared.failure.is_set()),
             ..MapStats::default()
         };
-        for (entry, _) in generation.lanes.iter().flat_map(|lane| lane.table().segments()) {
-            stats.segments += 1;
-            stats.live_bytes += entry.live_units() * log::record::UNIT_BYTES as u64;
+        for lane in &generation.lanes {
+            let open = lane.open_units();
+            for (entry, segment) in lane.table().segments() {
+                let open_units = open.filter(|(slot, _)| *slot == segment.slot);
+                let live_units = entry.live_units(open_units.map_or(0, |(_, units)| units));
+                stats.segments += 1;
+                stats.live_bytes += live_units * log::record::UNIT_BYTES as u64;
+            }
         }
         stats
     }

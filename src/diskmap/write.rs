@@ -2,8 +2,8 @@
 
 use super::confirm::{Match, Races, Start};
 use super::key::Key;
-use super::log::lane::Reservation;
 use super::log::record;
+use super::log::reservation::Reservation;
 use super::op::Op;
 use super::read::Scratch;
 use crate::index::{Candidates, Insert, Location};
@@ -31,7 +31,8 @@ impl<K: Key> Op<'_, K> {
         let units = record::record_units(K::BYTES, value.len());
         let (appended, location) = if units <= lane.short_units_max() {
             let reservation = lane.reserve(&[units], self.options.timeout)?;
-            let location = reservation.store(0, key, value, scratch.record_buffer())?;
+            let location = reservation.location(0)?;
+            reservation.store(std::iter::once((key, value)), scratch.record_buffer());
             (Appended::Short(reservation), location)
         } else {
             (Appended::Long, lane.append_long(key, value, self.options.timeout)?)

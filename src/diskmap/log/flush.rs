@@ -39,6 +39,7 @@ impl Lane {
         }
         if aligned > units {
             self.pad(buffer, units, aligned - units);
+            self.record_died(state.base_units.load(Ordering::Relaxed), aligned - units);
             state.progress.fetch_add(u64::from(aligned - units), Ordering::AcqRel);
         }
         let end = aligned as usize * UNIT_BYTES;

@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::record::{self, Kind, UNIT_BYTES};
+use super::record::{self, UNIT_BYTES};
+use super::reservation::Reservation;
 use super::segment::{Place, SEGMENT_HEADER_BYTES, Segment, SegmentFactory, SlotTable};
 use super::tail::BlockRef;
 use super::writeback::{BlockWrite, Shared, Waiting, align_units};
-use crate::index::Location;
 use crate::runtime::Disk;
 use crate::{Error, Result};
 
@@ -39,61 +39,6 @@ pub(super) const fn state_units(state: u64) -> u32 {
 
 pub(super) const fn state_buffer(state: u64) -> u32 {
     (state >> 33) as u32
-}
-
-/// Room for records, uncommitted. Dropping it without `commit` would hold its block back for ever,
-/// so it commits on drop.
-#[derive(Debug)]
-pub(crate) struct Reservation<'a> {
-    lane: &'a Lane,
-    buffer: u32,
-    /// First unit, in the block.
-    first_unit: u32,
-    units: u32,
-    /// Location of the block.
-    base_units: u64,
-    /// First unit of the block, in the segment.
-    segment_unit: u32,
-    segment_seed: u32,
-    /// How many records fit.
-    pub(crate) count: usize,
-}
-
-impl Reservation<'_> {
-    /// Stores a record at `unit` (counted from the start of the reservation) and returns its
-    /// location.
-    pub(crate) fn store(
-        &self,
-        unit: u32,
-        key: &[u8],
-        value: &[u8],
-        scratch: &mut Vec<u8>,
-    ) -> Result<Location> {
-        let unit_in_block = self.first_unit + unit;
-        let unit_in_segment = self.segment_unit + unit_in_block;
-        scratch.clear();
-        let seed = record::crc_seed(self.segment_seed, unit_in_segment);
-        record::encode(scratch, Kind::Put, key, value, unit_in_segment, seed);
-        let offset_bytes = unit_in_block as usize * UNIT_BYTES;
-        self.lane.shared.tail.store(self.buffer, offset_bytes, scratch);
-        location(self.base_units + u64::from(unit_in_block))
-    }
-
-    /// Turns a stored, unpublished record into padding.
-    pub(crate) fn give_up(&self, unit: u32, units: u32) {
-        self.lane.pad(self.buffer, self.first_unit + unit, units);
-        self.lane.record_died(self.base_units, units);
-    }
-}
-
-impl Drop for Reservation<'_> {
-    fn drop(&mut self) {
-        self.lane.commit(self.buffer, self.units);
-    }
-}
-
-pub(super) fn location(units: u64) -> Result<Location> {
-    Location::new(units).ok_or_else(|| Error::InvalidArgument("location out of range".to_owned()))
 }
 
 fn timed_out(timeout: Duration) -> Error {
@@ -282,9 +227,6 @@ impl Lane {
         let state = self.shared.tail.state(buffer);
         let base_units = state.base_units.load(Ordering::Relaxed);
         let place = self.table.place_of_units(base_units);
-        if let Some(entry) = self.table.entry(place.slot) {
-            entry.add_live(units);
-        }
         Reservation {
             lane: self,
             buffer,
@@ -297,7 +239,7 @@ impl Lane {
         }
     }
 
-    fn commit(&self, buffer: u32, units: u32) {
+    pub(super) fn commit(&self, buffer: u32, units: u32) {
         let state = self.shared.tail.state(buffer);
         let before = state.progress.fetch_add(u64::from(units), Ordering::AcqRel);
         let committed = (before as u32) + units;
@@ -356,6 +298,10 @@ impl Lane {
         roll.unwritten_since = None;
         self.closing.fetch_add(1, Ordering::AcqRel);
         let state = self.shared.tail.state(buffer);
+        let place = self.table.place_of_units(state.base_units.load(Ordering::Relaxed));
+        if let Some(entry) = self.table.entry(place.slot) {
+            entry.add_used(units);
+        }
         let before = state.progress.fetch_add(u64::from(units) << 32, Ordering::AcqRel);
         if before as u32 == units {
             self.finish(buffer);
@@ -440,14 +386,16 @@ impl Lane {
         let block = roll.next_block;
         roll.next_block += 1;
         let reference = tail.open(buffer, self.table.base_units(slot, block), seed);
-        let mut start = units;
+        let header_units =
+            header.as_ref().map_or(0, |_| (SEGMENT_HEADER_BYTES / UNIT_BYTES) as u32);
         if let Some(header) = header {
             tail.store(buffer, 0, &header);
-            start += (SEGMENT_HEADER_BYTES / UNIT_BYTES) as u32;
         }
+        let start = units + header_units;
         tail.state(buffer).progress.store(u64::from(start), Ordering::Relaxed);
         if let Some(entry) = self.table.entry(slot) {
             entry.block_opened();
+            entry.add_dead(header_units);
             entry.set_block(block, reference);
         }
         self.state.store(open_state(buffer, start), Ordering::Release);
@@ -458,7 +406,7 @@ impl Lane {
     pub(crate) fn record_died(&self, units_at: u64, units: u32) {
         let place = self.table.place_of_units(units_at);
         if let Some(entry) = self.table.entry(place.slot) {
-            entry.subtract_live(units);
+            entry.add_dead(units);
             if entry.is_spent() {
                 self.retire_if_spent(place.slot);
             }
@@ -479,6 +427,16 @@ impl Lane {
             segment.mark_dead();
             free_slots.push(slot);
         }
+    }
+
+    /// The slot of the segment that is appended to, and the units of its open block.
+    pub(crate) fn open_units(&self) -> Option<(u32, u32)> {
+        let state = self.state.load(Ordering::Acquire);
+        if state & CLOSED != 0 {
+            return None;
+        }
+        let base = self.shared.tail.state(state_buffer(state)).base_units.load(Ordering::Relaxed);
+        Some((self.table.place_of_units(base).slot, state_units(state)))
     }
 
     /// Where the block of a place is or was in RAM.

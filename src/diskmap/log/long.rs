@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::lane::{Lane, location};
+use super::lane::Lane;
 use super::record::{self, Kind, UNIT_BYTES};
+use super::reservation::location;
 use super::segment::SEGMENT_HEADER_BYTES;
 use crate::index::Location;
 use crate::{Error, Result};
@@ -47,9 +48,6 @@ impl Lane {
         let unit = self.table.place_of_units(first).unit_in_segment;
         let seed = record::crc_seed(segment.seed, unit);
         record::encode(&mut bytes, Kind::Put, key, value, unit, seed);
-        if let Some(entry) = self.table.entry(segment.slot) {
-            entry.add_live(units);
-        }
         let mut rest = bytes.as_slice();
         let mut start_unit = header_units;
         loop {
@@ -69,7 +67,7 @@ impl Lane {
                 Ok(next) => buffer = next,
                 Err(error) => {
                     // What was written of it is garbage.
-                    self.record_died(first, units);
+                    self.record_died(first, units - (rest.len() / UNIT_BYTES) as u32);
                     return Err(error);
                 }
             }

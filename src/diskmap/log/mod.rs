@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   lane        one append-only log per directory: reserve, store, commit; opens and closes blocks
+//!   reservation room in the open block, and storing records there
 //!   long        records that span blocks
 //!   flush       writing out a block that is not full
 //!   tail        the ring of block buffers in RAM
@@ -16,6 +17,7 @@ mod flush;
 pub(super) mod lane;
 mod long;
 pub(super) mod record;
+pub(super) mod reservation;
 pub(super) mod segment;
 pub(super) mod tail;
 pub(super) mod writeback;

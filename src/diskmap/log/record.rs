@@ -89,15 +89,37 @@ pub(crate) const fn crc_seed(segment_seed: u32, offset_units: u32) -> u32 {
 /// Appends a complete record to `out`, zero-filled to whole units.
 pub(crate) fn encode(out: &mut Vec<u8>, kind: Kind, key: &[u8], value: &[u8], seq: u32, seed: u32) {
     let start = out.len();
+    encode_unsealed(out, kind, key, value, seq);
+    seal_all(&mut out[start..], |_| seed);
+}
+
+/// Appends a record as `encode` does, its length in the place of its checksum until `seal_all`.
+pub(crate) fn encode_unsealed(out: &mut Vec<u8>, kind: Kind, key: &[u8], value: &[u8], seq: u32) {
     let word = kind.bits() << 28 | value.len() as u32 & 0x0fff_ffff;
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&word.to_le_bytes());
-    out.extend_from_slice(&seq.to_le_bytes());
-    out.extend_from_slice(key);
-    out.extend_from_slice(value);
-    let crc = crc32c::crc32c_append(seed, &out[start + 4..]);
-    out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
-    out.resize(start + (out.len() - start).next_multiple_of(UNIT_BYTES), 0);
+    let bytes = record_bytes(key.len(), value.len());
+    // One growth for the whole record: its parts are short.
+    let start = out.len();
+    out.resize(start + bytes.next_multiple_of(UNIT_BYTES), 0);
+    let record = &mut out[start..];
+    // Records are far shorter than 4 GiB: values have 28 bits.
+    record[..4].copy_from_slice(&(bytes as u32).to_le_bytes());
+    record[4..8].copy_from_slice(&word.to_le_bytes());
+    record[8..HEADER_BYTES].copy_from_slice(&seq.to_le_bytes());
+    record[HEADER_BYTES..][..key.len()].copy_from_slice(key);
+    record[HEADER_BYTES + key.len()..bytes].copy_from_slice(value);
+}
+
+/// Puts the checksum into each of the unsealed records that `records` holds one behind the other.
+/// `seed_at` gives the seed for the record at a unit, counted from the first.
+pub(crate) fn seal_all(records: &mut [u8], seed_at: impl Fn(u32) -> u32) {
+    let mut start = 0;
+    while let Some(head) = records[start..].first_chunk::<4>() {
+        let bytes = u32::from_le_bytes(*head) as usize;
+        let seed = seed_at((start / UNIT_BYTES) as u32);
+        let crc = crc32c::crc32c_append(seed, &records[start + 4..start + bytes]);
+        records[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+        start += bytes.next_multiple_of(UNIT_BYTES);
+    }
 }
 
 /// The header of padding that covers `units` units.

@@ -156,8 +156,10 @@ pub(crate) struct SlotEntry {
     pub(crate) segment: ArcSwapOption<Segment>,
     /// For each block, the buffer it is (or was last) in.
     blocks: OnceLock<Box<[AtomicU64]>>,
-    /// Units of records that are published or reserved.
-    live_units: AtomicU64,
+    /// Units of its closed blocks, but for what fills the last one's end.
+    used_units: AtomicU64,
+    /// Units, of open blocks too, that are header, padding or records that nobody wants any more.
+    dead_units: AtomicU64,
     /// Blocks that are open or not completely committed.
     unfinished_blocks: AtomicU32,
     sealed: AtomicBool,
@@ -246,7 +248,8 @@ impl SlotTable {
         entry
             .blocks
             .get_or_init(|| (0..self.blocks_per_segment).map(|_| AtomicU64::new(0)).collect());
-        entry.live_units.store(0, Ordering::Relaxed);
+        entry.used_units.store(0, Ordering::Relaxed);
+        entry.dead_units.store(0, Ordering::Relaxed);
         entry.unfinished_blocks.store(0, Ordering::Relaxed);
         entry.sealed.store(false, Ordering::Relaxed);
         entry.segment.store(Some(segment));
@@ -268,7 +271,8 @@ impl SlotEntry {
         Self {
             segment: ArcSwapOption::empty(),
             blocks: OnceLock::new(),
-            live_units: AtomicU64::new(0),
+            used_units: AtomicU64::new(0),
+            dead_units: AtomicU64::new(0),
             unfinished_blocks: AtomicU32::new(0),
             sealed: AtomicBool::new(false),
         }
@@ -298,26 +302,31 @@ impl SlotEntry {
         self.sealed.store(true, Ordering::Release);
     }
 
-    pub(crate) fn add_live(&self, units: u32) {
-        self.live_units.fetch_add(u64::from(units), Ordering::Relaxed);
+    /// A block with these units is about to be closed. Counting by block keeps reservations from
+    /// meeting on one more word.
+    pub(crate) fn add_used(&self, units: u32) {
+        self.used_units.fetch_add(u64::from(units), Ordering::AcqRel);
     }
 
-    pub(crate) fn subtract_live(&self, units: u32) {
-        self.live_units.fetch_sub(u64::from(units), Ordering::AcqRel);
+    pub(crate) fn add_dead(&self, units: u32) {
+        self.dead_units.fetch_add(u64::from(units), Ordering::AcqRel);
     }
 
-    pub(crate) fn live_units(&self) -> u64 {
-        self.live_units.load(Ordering::Relaxed)
+    /// Units of records in use, plus `open_units` of a block that is not closed yet.
+    pub(crate) fn live_units(&self, open_units: u32) -> u64 {
+        let dead = self.dead_units.load(Ordering::Acquire);
+        let used = self.used_units.load(Ordering::Acquire) + u64::from(open_units);
+        used.saturating_sub(dead)
     }
 
     /// True once nothing in the segment is live and nothing can become so.
     ///
     /// The order of the loads matters: after `sealed` no block is opened, after the last block is
-    /// finished every reservation has been counted as live, and from then on the live units only
-    /// fall. To act on it, ask again under the lock that guards the reuse of slots.
+    /// finished all that was reserved has been counted as used, and from then on only the dead
+    /// units grow. To act on it, ask again under the lock that guards the reuse of slots.
     pub(crate) fn is_spent(&self) -> bool {
         self.sealed.load(Ordering::Acquire)
             && self.unfinished_blocks.load(Ordering::Acquire) == 0
-            && self.live_units.load(Ordering::Acquire) == 0
+            && self.used_units.load(Ordering::Acquire) == self.dead_units.load(Ordering::Acquire)
     }
 }

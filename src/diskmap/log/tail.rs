@@ -231,6 +231,17 @@ impl Tail {
         }
     }
 
+    /// Starts to bring the lines from `offset_bytes` of a buffer on near, where the next records
+    /// will be stored: a store that misses holds up the next atomic operation.
+    #[inline]
+    pub(crate) fn prefetch_room(&self, buffer: u32, offset_bytes: usize, bytes: usize) {
+        let words = self.words(buffer);
+        let end = words.len().min((offset_bytes + bytes) / 8);
+        for word in words[..end].iter().skip(offset_bytes / 8).step_by(8) {
+            crate::index::prefetch_line(word);
+        }
+    }
+
     /// Copies words of a block if it is still in its buffer; false (and garbage in `out`) if not.
     pub(crate) fn copy_words(&self, block: BlockRef, first_word: usize, out: &mut [u64]) -> bool {
         let state = self.state(block.buffer());
