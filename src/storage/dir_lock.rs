@@ -103,6 +103,33 @@ impl Drop for DirLock {
     }
 }
 
+/// Keeps every other process and thread that asks for the same from making, sweeping or removing
+/// subdirectories of a directory, until it is dropped.
+///
+/// Whoever holds it knows that a subdirectory without a living owner is nobody's, rather than one
+/// that somebody is about to lock or to remove.
+#[derive(Debug)]
+pub(crate) struct DirGate {
+    /// Holds the flock; none where the directory cannot be opened or locked. Then what is done in
+    /// it fails by itself, or races are left to chance as on any such file system.
+    _dir: Option<File>,
+}
+
+impl DirGate {
+    /// Waits for whoever holds it now.
+    pub(crate) fn enter(dir: &Path) -> Self {
+        let locked = File::open(dir).ok().filter(|dir| {
+            loop {
+                match rustix::fs::flock(dir, FlockOperation::LockExclusive) {
+                    Err(Errno::INTR) => {}
+                    outcome => break outcome.is_ok(),
+                }
+            }
+        });
+        Self { _dir: locked }
+    }
+}
+
 /// Checks that `dir` is an existing directory.
 ///
 /// # Errors
@@ -133,21 +160,40 @@ fn unusable(dir: &Path, reason: &'static str, source: std::io::Error) -> Error {
     Error::Directory { path: dir.to_owned(), reason, source }
 }
 
+/// An error of making something in `dir`, as one that says what to do about the directory where
+/// that is what is wrong.
+pub(crate) fn explain(dir: &Path, error: Error) -> Error {
+    let Error::Io { source, .. } = &error else { return error };
+    let Some(errno) = Errno::from_io_error(source) else { return error };
+    if let Err(unusable) = check_directory(dir) {
+        return unusable;
+    }
+    match reason(errno) {
+        Some(reason) => unusable(dir, reason, errno.into()),
+        None => error,
+    }
+}
+
+/// Why nothing can be made in an existing directory, and what to do.
+const fn reason(errno: Errno) -> Option<&'static str> {
+    Some(match errno {
+        Errno::ROFS => "is on a read-only file system; choose another or remount it",
+        Errno::ACCESS | Errno::PERM => "is not writable; let this process's user write to it",
+        Errno::NOENT => "takes no new files; choose a directory on a disk",
+        _ => return None,
+    })
+}
+
 fn open_lock_file(dir: &Path, path: &Path) -> Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH)
         .map(File::from)
         .map_err(|errno| {
-            let reason = match errno {
-                Errno::ROFS => "is on a read-only file system; choose another or remount it",
-                Errno::ACCESS | Errno::PERM => {
-                    "is not writable; let this process's user write to it"
-                }
+            let reason = reason(errno).unwrap_or(match errno {
                 Errno::ISDIR => "has a directory named LOCK; remove it",
-                Errno::NOENT => "takes no new files; choose a directory on a disk",
                 Errno::NOSPC | Errno::DQUOT => "has no space for a lock file; free some",
                 _ => "takes no lock file",
-            };
+            });
             unusable(dir, reason, errno.into())
         })
 }
