@@ -17,7 +17,7 @@ use blocktier::storage::fault::{Fault, FaultOp, FaultRule};
 use blocktier::txmap::DiskTxMap;
 use blocktier::{Error, TxId};
 
-use faulty::{COLD, check_there, open_faulty, record, with_cold_records};
+use faulty::{COLD, check_there, insert, open_faulty, record, with_cold_records};
 use maps::temp_dirs;
 use records::{key, value};
 
@@ -155,5 +155,30 @@ fn a_segment_cut_behind_our_back_is_an_error_that_says_where() {
         }
     }
     assert!((1..200).contains(&damaged), "{damaged} records are damaged");
+    assert!(map.failure().is_ok());
+}
+
+#[test]
+fn a_write_that_was_lost_in_part_is_found_when_it_is_read() {
+    let dirs = temp_dirs(1);
+    let (faults, map) = open_faulty(&dirs, "");
+    // The device says that all is well, also to the flush.
+    faults.add(FaultRule::new(FaultOp::Write, Fault::TornWrite { bytes: 4096 }).skip(2).times(3));
+    (0..COLD).for_each(|number| insert(&map, number, Wait::Allowed).unwrap());
+    map.flush().unwrap();
+    assert_eq!(faults.faults(FaultOp::Write), 3);
+    let mut damaged = 0;
+    for number in 0..COLD {
+        match map.get(&key(number), Wait::Allowed, |value, _| value == record(number)) {
+            Ok(found) => assert_eq!(found, Some(true), "record {number}"),
+            Err(Error::Corrupt { offset, .. }) => {
+                assert!(offset >= 4096, "record {number} at {offset}");
+                damaged += 1;
+            }
+            Err(error) => panic!("record {number}: {error}"),
+        }
+    }
+    // Three blocks of 16K less the part that was written, in records of 200 bytes or more.
+    assert!((3..=3 * 12_288 / 200).contains(&damaged), "{damaged} records are damaged");
     assert!(map.failure().is_ok());
 }

@@ -166,6 +166,65 @@ fn a_directory_removed_amid_writes_fails_the_map_and_keeps_what_it_has() {
 }
 
 #[test]
+fn a_batch_that_meets_a_failure_says_what_it_has_done() {
+    let _alone = alone();
+    let dirs = temp_dirs(2);
+    for skip in [0, 3, 9] {
+        let (faults, map) = open_faulty(&dirs, "");
+        let keys: Vec<_> = (0..4000).map(key).collect();
+        let (first, second) = (vec![1; 4000 * 100], vec![2; 4000 * 100]);
+        let offsets: Vec<u64> = (0..=4000).map(|i| i * 100).collect();
+        let half = Batch::new(&keys[..2000], &first, &offsets[..=2000], None).unwrap();
+        let mut states = vec![ItemState::Pending; 2000];
+        map.set_if_not_exists_batch(&half, Wait::Allowed, &mut states).unwrap();
+        map.flush().unwrap();
+        faults.add(FaultRule::new(FaultOp::Write, Fault::Errno(EIO)).skip(skip));
+        // Half of the keys are there: inserts leave them alone, sets replace them.
+        let whole = Batch::new(&keys, &second, &offsets, None).unwrap();
+        let mut states = vec![ItemState::Pending; 4000];
+        let inserts = skip != 3;
+        let outcome = if inserts {
+            map.set_if_not_exists_batch(&whole, Wait::Allowed, &mut states)
+        } else {
+            map.set_batch(&whole, Wait::Allowed, &mut states)
+        };
+        let error = outcome.and_then(|()| map.flush()).unwrap_err();
+        assert_eq!(cause(&error).os_errno(), EIO, "{error}");
+        for (number, (key, state)) in keys.iter().zip(&states).enumerate() {
+            let replaced = !inserts && *state == ItemState::Other;
+            let expected = match (number < 2000, *state) {
+                (true, ItemState::Done) => panic!("item {number} was there"),
+                (true, _) => Some(if replaced { 2 } else { 1 }),
+                (false, ItemState::Pending) => None,
+                (false, ItemState::Done) => Some(2),
+                (false, ItemState::Other) => panic!("item {number} was absent"),
+            };
+            let found = map.get(key, Wait::Allowed, |value, _| value.to_vec()).unwrap();
+            assert_eq!(found, expected.map(|byte| vec![byte; 100]), "item {number}, {state:?}");
+        }
+        check_failed_everywhere(&map, &error);
+    }
+}
+
+#[test]
+fn a_panic_of_the_writer_fails_the_map_and_keeps_what_it_has() {
+    let _alone = alone();
+    let before = Footprint::now();
+    let dirs = temp_dirs(1);
+    let (faults, map) = with_cold_records(&dirs);
+    faults.add(FaultRule::new(FaultOp::Write, Fault::Errno(EIO)).on(|_| panic!("as intended")));
+    let (end, error) = insert_until_error(&map, COLD, Wait::Allowed);
+    assert!(matches!(cause(&error), Error::Panic(_)), "{error}");
+    faults.clear_rules();
+    check_there(&map, 0..end);
+    check_failed_everywhere(&map, &error);
+    drop((map, faults));
+    assert_eq!(entries(dirs[0].path()), Vec::<PathBuf>::new());
+    drop(dirs);
+    before.check();
+}
+
+#[test]
 fn flush_reports_a_write_that_failed() {
     let _alone = alone();
     let dirs = temp_dirs(2);

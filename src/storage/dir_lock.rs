@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -20,6 +20,11 @@ const FILE_NAME: &str = "LOCK";
 
 /// Longest owner text that is read back.
 const TEXT_BYTES_MAX: u64 = 512;
+
+/// Longest wait for a [`DirGate`], far longer than it takes to remove the files of a dead map, and
+/// the pause between looks.
+const GATE_PATIENCE: Duration = Duration::from_secs(30);
+const GATE_STEP: Duration = Duration::from_millis(1);
 
 /// The ownership of a directory, given up on drop.
 ///
@@ -110,23 +115,28 @@ impl Drop for DirLock {
 /// that somebody is about to lock or to remove.
 #[derive(Debug)]
 pub(crate) struct DirGate {
-    /// Holds the flock; none where the directory cannot be opened or locked. Then what is done in
-    /// it fails by itself, or races are left to chance as on any such file system.
-    _dir: Option<File>,
+    /// Holds the flock; none where the directory cannot be opened or locked, or was held too long.
+    /// Then what is done in it fails by itself, or races are left to chance.
+    _held: Option<File>,
 }
 
 impl DirGate {
-    /// Waits for whoever holds it now.
+    /// Waits for whoever holds it now; not for ever, because that may be a process that was stopped.
     pub(crate) fn enter(dir: &Path) -> Self {
+        let deadline = Instant::now() + GATE_PATIENCE;
         let locked = File::open(dir).ok().filter(|dir| {
             loop {
-                match rustix::fs::flock(dir, FlockOperation::LockExclusive) {
+                match rustix::fs::flock(dir, FlockOperation::NonBlockingLockExclusive) {
+                    Ok(()) => break true,
                     Err(Errno::INTR) => {}
-                    outcome => break outcome.is_ok(),
+                    Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                        std::thread::sleep(GATE_STEP);
+                    }
+                    Err(_) => break false,
                 }
             }
         });
-        Self { _dir: locked }
+        Self { _held: locked }
     }
 }
 
@@ -311,6 +321,27 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn gate_is_one_at_a_time_and_missing_where_there_is_no_directory() {
+        use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+        let dir = tempfile::tempdir().unwrap();
+        let inside = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..25 {
+                        let gate = DirGate::enter(dir.path());
+                        assert!(gate._held.is_some());
+                        assert_eq!(inside.fetch_add(1, SeqCst), 0);
+                        std::thread::yield_now();
+                        inside.fetch_sub(1, SeqCst);
+                    }
+                });
+            }
+        });
+        assert!(DirGate::enter(&dir.path().join("missing"))._held.is_none());
     }
 
     fn refusal(dir: &Path) -> String {
