@@ -121,7 +121,7 @@ pub(crate) struct DirGate {
 }
 
 impl DirGate {
-    /// Waits for whoever holds it now; not for ever, because that may be a process that was stopped.
+    /// Waits for whoever holds it now; not for ever: that may be a process that was stopped.
     pub(crate) fn enter(dir: &Path) -> Self {
         let deadline = Instant::now() + GATE_PATIENCE;
         let locked = File::open(dir).ok().filter(|dir| {
