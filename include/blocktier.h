@@ -6,7 +6,8 @@
  *  - Handle first, then inputs, then outputs, last a nullable error record in caller memory.
  *  - A const handle may be used by any number of threads at once; a non-const one by one thread alone.
  *  - Outputs are written on success, or as a call's text says for BUFFER_TOO_SMALL and WOULD_BLOCK.
- *  - Length 0 never looks at the pointer. Every other pointer is checked for null unless called nullable.
+ *  - Length 0 never looks at the pointer. Every other pointer is checked for null unless called nullable,
+ *    and for the alignment of what it points to.
  *  - No pointer is kept after a call returns. Nothing calls back. No signal handlers are installed.
  *  - The only memory handed out belongs to handles and lives until they are closed or freed.
  *  - After PANIC a handle is poisoned: every call returns POISONED, closing still works.
@@ -246,7 +247,7 @@ uint32_t blocktier_abi_version(void);
 // The library's version, NUL-terminated; lives for ever.
 const char *blocktier_version(void);
 
-// Fills in the library's layout. `out` must not be null.
+// Fills in the library's layout; nothing happens if `out` is null or misaligned.
 void blocktier_layout(struct blocktier_layout_t *out);
 
 // Live handles of a kind, for leak tests: 0 runtimes, 1 transaction maps, 2 node arrays, 3 Merkle

@@ -55,13 +55,14 @@ pub enum Error {
 
     /// No space is left (or a quota is exhausted) for `needed` bytes at `path`.
     #[error(
-        "no space for {needed} bytes at {path}: {source}; free space or add a directory",
+        "no space{size} at {path}: {source}; free space or add a directory",
+        size = for_bytes(*.needed),
         path = .path.display()
     )]
     DiskFull {
         /// The file or directory.
         path: PathBuf,
-        /// Bytes that were asked for.
+        /// Bytes that were asked for, 0 where what was asked for has no size.
         needed: u64,
         /// What the operating system said.
         #[source]
@@ -157,6 +158,10 @@ impl Error {
 
 fn at_offset(offset: Option<u64>) -> String {
     offset.map_or_else(String::new, |offset| format!(" at offset {offset}"))
+}
+
+fn for_bytes(needed: u64) -> String {
+    if needed == 0 { String::new() } else { format!(" for {needed} bytes") }
 }
 
 fn bytes_left(available: u64) -> String {

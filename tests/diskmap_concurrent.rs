@@ -12,6 +12,8 @@
 mod linear;
 #[path = "common/maps.rs"]
 mod maps;
+#[path = "common/records.rs"]
+mod records;
 #[path = "common/rng.rs"]
 mod rng;
 #[path = "common/segments.rs"]
@@ -30,7 +32,8 @@ use tempfile::TempDir;
 
 use linear::{Event, Op, Outcome, State, final_states};
 use maps::{small_settings, temp_dirs};
-use rng::{Rng, key, value};
+use records::{key, value};
+use rng::Rng;
 
 const BLOCK_BYTES: usize = 16 << 10;
 const THREADS: [u64; 4] = [2, 4, 8, 16];

@@ -12,6 +12,8 @@
 
 #[path = "common/maps.rs"]
 mod maps;
+#[path = "common/records.rs"]
+mod records;
 #[path = "common/rng.rs"]
 mod rng;
 
@@ -25,7 +27,8 @@ use blocktier::settings::RuntimeSettings;
 use blocktier::{Error, Result};
 
 use maps::{small_settings, temp_dirs};
-use rng::{Rng, key, value};
+use records::{key, value};
+use rng::Rng;
 
 /// Bytes of a record's header and the unit its length is rounded up to (docs/format.md).
 const HEADER_BYTES: usize = 12;

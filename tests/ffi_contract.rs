@@ -4,76 +4,19 @@
 #![expect(unsafe_code, reason = "calls the C ABI as a C program would")]
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
-use std::ffi::{c_char, c_void};
+#[path = "common/c_map.rs"]
+mod c_map;
+
+use std::ffi::c_void;
 use std::ptr::{null, null_mut};
 
 use blocktier::ffi::blocktier_status_t as Status;
 use blocktier::ffi::*;
 
-const OK: Status = Status::BLOCKTIER_OK;
+use c_map::{Fixture, OK, no_error, text_of};
 
-fn no_error() -> blocktier_error_t {
-    blocktier_error_t { status: -1, os_errno: 0, detail: 0, text_length: 0, text: [0; 240] }
-}
-
-fn text_of(error: &blocktier_error_t) -> String {
-    String::from_utf8(error.text[..error.text_length as usize].to_vec()).unwrap()
-}
-
-/// A runtime and a map of their own, closed on drop.
-struct Fixture {
-    runtime: *mut blocktier_runtime_t,
-    map: *mut blocktier_txmap_t,
-    _dir: tempfile::TempDir,
-}
-
-impl Fixture {
-    fn new(settings: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let text = format!("txMapDirs = {}\n{settings}", dir.path().display());
-        let (mut runtime, mut map) = (null_mut(), null_mut());
-        let mut error = no_error();
-        // SAFETY: all pointers are to live locals of the right type and length.
-        unsafe {
-            let status = blocktier_runtime_open(null(), 0, &raw mut runtime, &raw mut error);
-            assert_eq!(status, OK, "{}", text_of(&error));
-            let settings = text.as_ptr().cast::<c_char>();
-            let status =
-                blocktier_txmap_open(runtime, settings, text.len(), &raw mut map, &raw mut error);
-            assert_eq!(status, OK, "{}", text_of(&error));
-        }
-        Self { runtime, map, _dir: dir }
-    }
-
-    fn insert(&self, key: &[u8; 32], value: &[u8], flags: u32) -> (Status, blocktier_lookup_t) {
-        let mut result = blocktier_lookup_t::default();
-        // SAFETY: as above.
-        let status = unsafe {
-            blocktier_txmap_set_if_not_exists(
-                self.map,
-                key.as_ptr(),
-                value.as_ptr(),
-                value.len(),
-                7,
-                flags,
-                null_mut(),
-                0,
-                &raw mut result,
-                null_mut(),
-            )
-        };
-        (status, result)
-    }
-}
-
-impl Drop for Fixture {
-    fn drop(&mut self) {
-        // SAFETY: the handles are live and nobody uses them any more.
-        unsafe {
-            assert_eq!(blocktier_txmap_close(self.map, null_mut()), OK);
-            assert_eq!(blocktier_runtime_close(self.runtime, null_mut()), OK);
-        }
-    }
+fn fixture(settings: &str) -> Fixture<tempfile::TempDir> {
+    Fixture::new(tempfile::tempdir().unwrap(), settings)
 }
 
 #[test]
@@ -134,7 +77,7 @@ fn null_handles_and_null_outputs_are_statuses() {
 
 #[test]
 fn null_arguments_of_a_live_map_are_statuses() {
-    let fixture = Fixture::new("txMapTail = 1M");
+    let fixture = fixture("txMapTail = 1M");
     let map = fixture.map;
     let key = [1u8; 32];
     let mut lookup = blocktier_lookup_t::default();
@@ -189,9 +132,86 @@ fn null_arguments_of_a_live_map_are_statuses() {
     }
 }
 
+/// The address behind a pointer's: a multiple of nothing but 1.
+fn behind<T>(pointer: *const T) -> *mut T {
+    pointer.cast_mut().wrapping_byte_add(1)
+}
+
+#[test]
+fn misaligned_pointers_are_statuses_and_nothing_is_done() {
+    let fixture = fixture("txMapTail = 1M");
+    let (map, runtime) = (fixture.map, fixture.runtime);
+    let mut error = no_error();
+    // Larger and more aligned than anything that is passed, so that a write would stay in here.
+    let mut memory = [0u64; 80];
+    let m = memory.as_mut_ptr();
+    let (size, mut state) = (behind(m).cast::<usize>(), 0u8);
+    let (key, s) = ([0u8; 32], &raw mut state);
+    let (k, n) = (key.as_ptr(), null_mut::<u8>());
+    let (offsets, indexes) = (memory.as_ptr(), memory.as_ptr().cast::<u16>());
+    let calls = |e: *mut blocktier_error_t, by: usize| {
+        let at = |pointer: *const u64| pointer.cast_mut().wrapping_byte_add(by);
+        // SAFETY: misaligned pointers are what is tested; where `by` is 0 that is the record's.
+        // All others are live, and the memory behind them is as large as the calls may use.
+        unsafe {
+            [
+                // Handles.
+                blocktier_txmap_length(map.wrapping_byte_add(by), m, e),
+                blocktier_txmap_clear(map.wrapping_byte_add(by), e),
+                blocktier_txmap_set(map.wrapping_byte_add(by), k, n, 0, 0, 0, n, e),
+                blocktier_runtime_stats(runtime.wrapping_byte_add(by), m.cast(), e),
+                // Numbers, structs and handles that are written.
+                blocktier_txmap_length(map, at(m), e),
+                blocktier_txmap_stats(map, at(m).cast(), e),
+                blocktier_txmap_flush_begin(map, 0, at(m), e),
+                blocktier_txmap_set_if_not_exists(map, k, n, 0, 0, 0, n, 0, at(m).cast(), e),
+                blocktier_txmap_get_batch(map, k, 1, 0, n, 0, at(m).cast(), m.cast(), e),
+                blocktier_txmap_get_batch(map, k, 1, 0, n, 0, m.cast(), at(m).cast(), e),
+                blocktier_runtime_stats(runtime, at(m).cast(), e),
+                blocktier_runtime_open(null(), 0, at(m).cast(), e),
+                // Arrays that are read.
+                blocktier_txmap_set_batch(map, k, 1, n, at(offsets), null(), 0, s, null_mut(), e),
+                blocktier_subtree_root(at(m).cast(), 1, null(), 0, m.cast(), e),
+            ]
+        }
+    };
+    let invalid = Status::BLOCKTIER_INVALID_ARGUMENT;
+    for (number, status) in calls(&raw mut error, 1).into_iter().enumerate() {
+        assert_eq!(status, invalid, "call {number}");
+    }
+    assert!(text_of(&error).contains("nodes is at 0x"), "{}", text_of(&error));
+    for (number, status) in calls(behind(&raw const error), 0).into_iter().enumerate() {
+        assert_eq!(status, invalid, "call {number} with such an error record");
+    }
+    let e = &raw mut error;
+    // SAFETY: as above; none of these is a handle, so none is closed.
+    let statuses = unsafe {
+        [
+            blocktier_txmap_set_batch(map, k, 1, n, offsets, behind(indexes), 0, s, null_mut(), e),
+            blocktier_txmap_set_if_not_exists_batch(map, k, 1, n, offsets, null(), 0, s, size, e),
+            blocktier_txmap_set_batch(map, k, 1, n, offsets, null(), 0, s, size, e),
+            blocktier_txmap_delete_batch(map, k, 1, 0, s, size, e),
+            blocktier_txmap_update_subtree_index_batch(map, k, 1, 48, 1, 0, s, size, e),
+            blocktier_merkle_levels_set_leaf(behind(m).cast(), 0, k, e),
+            blocktier_merkle_levels_free(behind(m).cast(), e),
+            blocktier_node_array_free(behind(m).cast(), e),
+            blocktier_txmap_close(behind(map), e),
+            blocktier_runtime_close(behind(runtime), e),
+        ]
+    };
+    assert_eq!(statuses, [invalid; 10]);
+    assert!(text_of(&error).contains("the handle is at 0x"), "{}", text_of(&error));
+    // SAFETY: as above.
+    unsafe {
+        blocktier_layout(behind(m).cast());
+        assert_eq!(blocktier_txmap_length(map, m, e), OK);
+    }
+    assert_eq!((memory, state), ([0; 80], 0), "something was done");
+}
+
 #[test]
 fn wrong_arguments_say_what_is_wrong() {
-    let fixture = Fixture::new("txMapTail = 1M");
+    let fixture = fixture("txMapTail = 1M");
     let mut error = no_error();
     let keys = [[1u8; 32], [2; 32]];
     let (falling, behind) = ([0u64, 9, 3], [0u64, 1, 2]);
@@ -247,7 +267,7 @@ fn wrong_arguments_say_what_is_wrong() {
 
 #[test]
 fn settings_and_directories_are_refused_with_reasons() {
-    let fixture = Fixture::new("txMapTail = 1M");
+    let fixture = fixture("txMapTail = 1M");
     let mut error = no_error();
     let mut map = null_mut();
     let mut open = |text: &str| {
@@ -281,7 +301,7 @@ fn settings_and_directories_are_refused_with_reasons() {
 
 #[test]
 fn small_buffers_get_the_size_that_is_needed() {
-    let fixture = Fixture::new("txMapTail = 1M");
+    let fixture = fixture("txMapTail = 1M");
     let keys: Vec<[u8; 32]> = (0..4u8).map(|number| [number; 32]).collect();
     for (number, key) in keys.iter().take(3).enumerate() {
         let (status, lookup) = fixture.insert(key, &[number as u8; 100], 0);
@@ -329,7 +349,7 @@ fn small_buffers_get_the_size_that_is_needed() {
 #[test]
 fn nonblocking_calls_say_what_they_lack() {
     // The tail holds some hundred records of 1000 bytes.
-    let fixture = Fixture::new("txMapTail = 256K\ntxMapBlock = 16K\ntxMapSegment = 256K");
+    let fixture = fixture("txMapTail = 256K\ntxMapBlock = 16K\ntxMapSegment = 256K");
     let key = |number: u32| {
         let mut key = [0; 32];
         key[..4].copy_from_slice(&number.to_le_bytes());
@@ -364,7 +384,7 @@ fn nonblocking_calls_say_what_they_lack() {
 
 #[test]
 fn node_arrays_and_levels_are_counted_and_work() {
-    let fixture = Fixture::new("txMapTail = 1M");
+    let fixture = fixture("txMapTail = 1M");
     let live = || (blocktier_live_handles(2), blocktier_live_handles(3));
     let before = live();
     let (mut array, mut data) = (null_mut(), null_mut::<c_void>());

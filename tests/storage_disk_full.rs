@@ -1,11 +1,13 @@
 //! A disk that is really full: a small tmpfs, mounted for the test.
 //!
-//! Mounting needs rights that not every machine gives. Where it is refused, the same steps run over
-//! the fault-injecting storage, and the test says so on standard error.
+//! Mounting needs rights that not every machine gives. Where it is refused the test says so on
+//! standard error, and the fault-injecting storage, which goes through the same steps, is left.
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests")]
 
+#[path = "common/small_disk.rs"]
+mod small_disk;
+
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use blocktier::Error;
@@ -14,39 +16,7 @@ use blocktier::storage::{
     AlignedBuf, CreateOptions, DirLock, FaultStorage, Mapping, MappingOptions, RealStorage, Storage,
 };
 
-/// A tmpfs of one MiB, unmounted on drop.
-struct SmallDisk {
-    dir: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn mount(options: &str) -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", options, "blocktier-test"])
-            .arg(dir.path())
-            .output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(Self { dir }),
-            Ok(output) => {
-                let reason = String::from_utf8_lossy(&output.stderr).into_owned();
-                eprintln!("no small tmpfs here, mount says: {}", reason.trim());
-                None
-            }
-            Err(error) => {
-                eprintln!("no small tmpfs here, mount cannot be run: {error}");
-                None
-            }
-        }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(self.dir.path()).status();
-        assert!(unmounted.is_ok_and(|status| status.success()), "umount failed");
-    }
-}
+use small_disk::SmallDisk;
 
 fn real() -> RealStorage {
     RealStorage::new(&RuntimeSettings::default())
@@ -86,9 +56,7 @@ fn fill(storage: &dyn Storage, dir: &Path) {
 #[test]
 fn full_disk_is_an_error_and_keeps_what_was_written() {
     if let Some(disk) = SmallDisk::mount("size=1m") {
-        fill(&real(), disk.dir.path());
-    } else {
-        eprintln!("the fault-injecting storage stands in for it");
+        fill(&real(), disk.path());
     }
     let dir = tempfile::tempdir().unwrap();
     let faults = FaultStorage::new(Arc::new(real()));
@@ -99,12 +67,12 @@ fn full_disk_is_an_error_and_keeps_what_was_written() {
 #[test]
 fn mapping_on_a_full_disk_is_an_error_and_no_signal() {
     let Some(disk) = SmallDisk::mount("size=1m") else {
-        eprintln!("a mapping has no stand-in: only its reservation beyond any disk is tested");
+        // A mapping has no stand-in: its reservation beyond any disk is tested where it is made.
         return;
     };
     for o_tmpfile in [true, false] {
         let options = MappingOptions { o_tmpfile };
-        let map = |bytes| Mapping::unlinked_file(disk.dir.path(), bytes, &options);
+        let map = |bytes| Mapping::unlinked_file(disk.path(), bytes, &options);
         let error = map(2 << 20).unwrap_err();
         assert!(matches!(error, Error::DiskFull { needed: 2_097_152, .. }), "{error}");
         // What fits can be written to its last byte although the disk is full then.
@@ -121,7 +89,7 @@ fn mapping_on_a_full_disk_is_an_error_and_no_signal() {
 #[test]
 fn read_only_disk_is_named_when_it_is_locked() {
     let Some(disk) = SmallDisk::mount("size=1m,ro") else { return };
-    let error = DirLock::acquire(disk.dir.path(), "test").unwrap_err();
+    let error = DirLock::acquire(disk.path(), "test").unwrap_err();
     assert!(error.to_string().contains("is on a read-only file system"), "{error}");
     assert_eq!(error.os_errno(), 30);
 }
@@ -129,7 +97,7 @@ fn read_only_disk_is_named_when_it_is_locked() {
 #[test]
 fn lock_on_a_full_disk_says_so_and_leaves_nothing() {
     let Some(disk) = SmallDisk::mount("size=64k,nr_inodes=3") else { return };
-    let dir = disk.dir.path();
+    let dir = disk.path();
     drop(DirLock::acquire(dir, "test").unwrap());
     // No byte left for the owner's text.
     assert!(std::fs::write(dir.join("large"), vec![1; 1 << 20]).is_err());

@@ -2,6 +2,7 @@
 //! binary of its own, so that no other test's threads are counted.
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
+use blocktier::diskmap::Wait;
 use blocktier::runtime::Runtime;
 use blocktier::settings::{RuntimeSettings, TxMapSettings};
 use blocktier::storage::MappingOptions;
@@ -35,6 +36,18 @@ fn maps_and_subtrees_share_the_writers() {
         arrays.push((array, levels));
     }
     assert_eq!(threads(), before + 2, "a second map and three subtrees add none");
+    for map in [&one, &two] {
+        for number in 0..2000u16 {
+            let mut key = [0; 32];
+            key[..2].copy_from_slice(&number.to_le_bytes());
+            map.set(&key, &[1; 1000], 0, Wait::Allowed).unwrap();
+        }
+        map.flush().unwrap();
+    }
+    assert_eq!(threads(), before + 2, "nor does writing, more than the tails hold");
+    for disk in runtime.disks() {
+        assert!(disk.stats().snapshot().writes > 0, "{} was not written", disk.dir().display());
+    }
 
     drop((one, two, arrays, runtime, other_runtime));
     assert_eq!(threads(), before, "the writers end with the last user");

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 
+use crate::Result;
 use crate::events::EventLevel;
 use crate::runtime::{Disk, Runtime};
-use crate::storage::{DirLock, Storage};
-use crate::{Error, Result};
+use crate::storage::{DirGate, DirLock, Storage, check_directory, explain};
 
 /// What the names of our subdirectories start with.
 const PREFIX: &str = "blocktier-map-";
 const PURPOSE: &str = "transaction map";
 const SWEEPING: &str = "sweeping";
+const EEXIST: i32 = rustix::io::Errno::EXIST.raw_os_error();
 
 /// See the module's text.
 #[derive(Debug)]
@@ -35,11 +36,17 @@ impl MapDirectory {
     ) -> Result<Self> {
         let disk = runtime.disk(parent)?;
         let storage = Arc::clone(runtime.storage());
+        // Between a subdirectory and its lock nobody else sweeps or removes it, and nobody is
+        // taken for its owner who only looks whether it has one.
+        let _gate = DirGate::enter(disk.dir());
         sweep(runtime, disk.dir());
         let name = name.map_or_else(|| format!("{store_id:016x}"), str::to_owned);
         let path = disk.dir().join(format!("{PREFIX}{name}"));
-        storage.create_dir_all(&path)?;
-        let lock = acquire(&path).inspect_err(|_| {
+        storage.create_dir_all(&path).map_err(|error| match error.os_errno() {
+            EEXIST => check_directory(&path).err().unwrap_or(error),
+            _ => explain(disk.dir(), error),
+        })?;
+        let lock = DirLock::acquire(&path, PURPOSE).inspect_err(|_| {
             // Refused while somebody's lock file is in it.
             let _ = storage.remove_dir(&path);
         })?;
@@ -68,6 +75,7 @@ impl Drop for MapDirectory {
                     lock.abandon();
                 }
             } else {
+                let _gate = path.parent().map(DirGate::enter);
                 drop(lock);
                 let _ = storage.remove_dir(&path);
             }
@@ -75,20 +83,6 @@ impl Drop for MapDirectory {
         }));
         let _ = wait.recv();
     }
-}
-
-/// Locks the directory. Another map that opens may look into it for a moment, to see whether its
-/// owner is dead; that is not an owner, even before it has written who it is.
-fn acquire(path: &Path) -> Result<DirLock> {
-    for attempt in 0..100 {
-        match DirLock::acquire(path, PURPOSE) {
-            Err(Error::Locked { owner, .. }) if attempt < 5 || owner.starts_with(SWEEPING) => {
-                std::thread::sleep(std::time::Duration::from_millis(5));
-            }
-            outcome => return outcome,
-        }
-    }
-    DirLock::acquire(path, PURPOSE)
 }
 
 fn remove_contents(storage: &dyn Storage, path: &Path) -> Result<()> {
@@ -117,7 +111,11 @@ fn sweep(runtime: &Runtime, parent: &Path) {
             continue;
         }
         let swept = remove_contents(storage, &path);
-        drop(lock);
+        match &swept {
+            Ok(()) => drop(lock),
+            // With its lock file gone nobody would look at it again.
+            Err(_) => lock.abandon(),
+        }
         match swept.and_then(|()| storage.remove_dir(&path)) {
             Ok(()) => tracing::info!(path = %path.display(), "swept the files of a dead map"),
             Err(error) => {

@@ -93,22 +93,27 @@ pub(super) fn call(
     error: *mut blocktier_error_t,
     body: impl FnOnce() -> Outcome,
 ) -> blocktier_status_t {
+    if !error.is_aligned() {
+        // There is no place to say more.
+        return blocktier_status_t::BLOCKTIER_INVALID_ARGUMENT;
+    }
     finish(error, catch_unwind(AssertUnwindSafe(body)), None)
 }
 
-/// Runs an entry on a handle: null and poison are checked, a panic poisons it.
+/// Runs an entry on a handle: null, alignment and poison are checked, a panic poisons it.
 ///
 /// # Safety
-/// `handle` is null or points to a live handle.
+/// `handle` is null, misaligned or points to a live handle.
 pub(super) unsafe fn call_on<H: Handle>(
     handle: *const H,
     error: *mut blocktier_error_t,
     body: impl FnOnce(&H::Value) -> Outcome,
 ) -> blocktier_status_t {
-    // SAFETY: the caller's promise.
-    let Some(guarded) = (unsafe { handle.as_ref() }).map(Handle::guarded) else {
-        return call(error, || Err(Error::NullPointer("the handle")));
-    };
+    if let Some(status) = refuse(handle, error) {
+        return status;
+    }
+    // SAFETY: neither null nor misaligned; the rest is the caller's promise.
+    let guarded = unsafe { &*handle }.guarded();
     if guarded.poisoned.load(Ordering::Acquire) {
         return poisoned(error);
     }
@@ -119,21 +124,33 @@ pub(super) unsafe fn call_on<H: Handle>(
 /// As [`call_on`], for entries that change what the handle points to.
 ///
 /// # Safety
-/// `handle` is null or points to a live handle that nobody else uses during the call.
+/// `handle` is null, misaligned or points to a live handle that nobody else uses during the call.
 pub(super) unsafe fn call_on_mut<H: Handle>(
     handle: *mut H,
     error: *mut blocktier_error_t,
     body: impl FnOnce(&mut H::Value) -> Outcome,
 ) -> blocktier_status_t {
-    // SAFETY: the caller's promise.
-    let Some(guarded) = (unsafe { handle.as_mut() }).map(Handle::guarded_mut) else {
-        return call(error, || Err(Error::NullPointer("the handle")));
-    };
+    if let Some(status) = refuse(handle, error) {
+        return status;
+    }
+    // SAFETY: as in `call_on`, and the caller promises exclusive use.
+    let guarded = unsafe { &mut *handle }.guarded_mut();
     if guarded.poisoned.load(Ordering::Acquire) {
         return poisoned(error);
     }
     let outcome = catch_unwind(AssertUnwindSafe(|| body(&mut guarded.value)));
     finish(error, outcome, Some(&guarded.poisoned))
+}
+
+/// What to return for a handle or an error record whose pointer cannot be one.
+fn refuse<H>(handle: *const H, error: *mut blocktier_error_t) -> Option<blocktier_status_t> {
+    let usable = error.is_aligned() && !handle.is_null() && handle.is_aligned();
+    (!usable).then(|| {
+        call(error, || {
+            not_null(handle, "the handle")?;
+            OK
+        })
+    })
 }
 
 fn poisoned(error: *mut blocktier_error_t) -> blocktier_status_t {
@@ -179,17 +196,29 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
 
 fn report(error: *mut blocktier_error_t, make: impl FnOnce() -> blocktier_error_t) {
     if !error.is_null() {
-        // SAFETY: the caller of the entry gave null or memory for one error record.
+        // SAFETY: aligned, as each entry checks first, and the caller of the entry gave null or
+        // memory for one error record.
         unsafe { error.write(make()) };
     }
 }
 
-/// A pointer that must not be null, as an error of its own so that `?` works in entries.
+/// A pointer that must not be null and is aligned, as a result so that `?` works in entries.
 pub(super) fn not_null<T>(pointer: *const T, name: &'static str) -> Result<*const T> {
     if pointer.is_null() {
         return Err(Error::NullPointer(name));
     }
+    nullable(pointer, name)?;
     Ok(pointer)
+}
+
+/// A pointer that may be null, else is aligned.
+pub(super) fn nullable<T>(pointer: *const T, name: &'static str) -> Result<()> {
+    // Null is a multiple of everything.
+    if pointer.is_aligned() {
+        return Ok(());
+    }
+    let text = format!("{name} is at {pointer:p}, which is not a multiple of {}", align_of::<T>());
+    Err(Error::InvalidArgument(text))
 }
 
 /// `count` elements in caller memory. Length 0 never looks at the pointer.
@@ -230,11 +259,12 @@ pub(super) unsafe fn slice_mut<'a, T>(
 }
 
 fn check_slice<T>(pointer: *const T, count: usize, name: &'static str) -> Result<()> {
+    not_null(pointer, name)?;
     let bytes = count.checked_mul(size_of::<T>()).filter(|bytes| isize::try_from(*bytes).is_ok());
-    if not_null(pointer, name)?.is_aligned() && bytes.is_some() {
+    if bytes.is_some() {
         return Ok(());
     }
-    Err(Error::InvalidArgument(format!("{name}: {count} elements, or an unaligned pointer")))
+    Err(Error::InvalidArgument(format!("{name}: {count} elements are more than memory has")))
 }
 
 /// Text in caller memory.
@@ -257,15 +287,15 @@ pub(super) unsafe fn text<'a>(
 /// `pointer` is null or memory for one `T`.
 pub(super) unsafe fn output<T>(pointer: *mut T, name: &'static str, value: T) -> Result<()> {
     not_null(pointer, name)?;
-    // SAFETY: not null; the rest is the caller's promise.
+    // SAFETY: not null, aligned; the rest is the caller's promise.
     unsafe { pointer.write(value) };
     Ok(())
 }
 
-/// Frees a handle made by `Box::into_raw`; poisoned ones too.
+/// Frees a handle made by `Box::into_raw`; poisoned ones too. One that is misaligned is none.
 ///
 /// # Safety
-/// `handle` is null or a live handle that nobody uses any more.
+/// `handle` is null, misaligned or a live handle that nobody uses any more.
 pub(super) unsafe fn close<H: Handle>(
     handle: *mut H,
     error: *mut blocktier_error_t,
@@ -274,12 +304,18 @@ pub(super) unsafe fn close<H: Handle>(
     if handle.is_null() {
         return blocktier_status_t::BLOCKTIER_OK;
     }
-    call(error, || {
+    if !handle.is_aligned() {
+        return call(error, || nullable(handle, "the handle").and(OK));
+    }
+    // The handle goes whatever is returned, so a record that cannot be filled does not keep it.
+    let record = if error.is_aligned() { error } else { std::ptr::null_mut() };
+    let status = call(record, || {
         // SAFETY: made by `Box::into_raw`, and the caller gives it up.
         let handle = unsafe { Box::from_raw(handle) };
         let Guarded { value, .. } = handle.into_guarded();
         finish_with(value)
-    })
+    });
+    if error.is_aligned() { status } else { blocktier_status_t::BLOCKTIER_INVALID_ARGUMENT }
 }
 
 #[cfg(test)]
@@ -341,6 +377,26 @@ mod tests {
         assert_eq!(error.status, blocktier_status_t::BLOCKTIER_PANIC as i32);
         let status = call(std::ptr::null_mut(), || std::panic::panic_any(7u32));
         assert_eq!(status, blocktier_status_t::BLOCKTIER_PANIC, "without an error record too");
+    }
+
+    #[test]
+    fn a_misaligned_handle_is_refused_and_a_misaligned_record_does_not_keep_one() {
+        let (handle, mut error) = (thing(), record());
+        let invalid = blocktier_status_t::BLOCKTIER_INVALID_ARGUMENT;
+        let e = &raw mut error;
+        let unused = |_: &u32| unreachable!("no handle, no call");
+        let mut closed = 0;
+        // SAFETY: the handle is live until the last call, whose error record is misaligned.
+        unsafe {
+            assert_eq!(call_on(handle.wrapping_byte_add(1).cast_const(), e, unused), invalid);
+            assert_eq!(close(handle.wrapping_byte_add(1), e, |_| OK), invalid);
+            assert_eq!(call_on(handle.cast_const(), e.wrapping_byte_add(1), unused), invalid);
+            let status = close(handle, e.wrapping_byte_add(1), |value| {
+                closed = value;
+                OK
+            });
+            assert_eq!((status, closed), (invalid, 5));
+        }
     }
 
     #[test]

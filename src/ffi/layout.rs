@@ -59,7 +59,7 @@ pub extern "C" fn blocktier_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
-/// Fills in the library's layout. `out` must not be null.
+/// Fills in the library's layout; nothing happens if `out` is null or misaligned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_layout(out: *mut blocktier_layout_t) {
     let layout = blocktier_layout_t {
@@ -74,8 +74,8 @@ pub unsafe extern "C" fn blocktier_layout(out: *mut blocktier_layout_t) {
         size_of_subtree_header: size_of::<blocktier_subtree_header_t>() as u32,
         size_of_lookup: size_of::<blocktier_lookup_t>() as u32,
     };
-    if !out.is_null() {
-        // SAFETY: not null, and the caller gave memory for one layout.
+    if !out.is_null() && out.is_aligned() {
+        // SAFETY: not null, aligned, and the caller gave memory for one layout.
         unsafe { out.write(layout) };
     }
 }

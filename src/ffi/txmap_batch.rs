@@ -61,7 +61,7 @@ unsafe fn batch_at<'a>(
 /// Reports how many items are decided, also when the call ends early.
 ///
 /// # Safety
-/// `done` is null or memory for one number.
+/// `done` is null or aligned memory for one number.
 unsafe fn count_done(states: &[ItemState], done: *mut usize, outcome: Result<()>) -> Outcome {
     if !done.is_null() {
         let count = states.iter().filter(|state| **state != ItemState::Pending).count();
@@ -95,6 +95,7 @@ pub unsafe extern "C" fn blocktier_txmap_set_if_not_exists_batch(
     // SAFETY: the caller's promises for the handle and each pointer and length.
     unsafe {
         on_map(map, error, |map| {
+            guard::nullable(done, "done")?;
             let batch = batch_at(keys, n, values, offsets, subtree_indexes)?;
             let states = states_at(states, n)?;
             let outcome = map.set_if_not_exists_batch(&batch, wait(flags), states);
@@ -121,6 +122,7 @@ pub unsafe extern "C" fn blocktier_txmap_set_batch(
     // SAFETY: the caller's promises for the handle and each pointer and length.
     unsafe {
         on_map(map, error, |map| {
+            guard::nullable(done, "done")?;
             let batch = batch_at(keys, n, values, offsets, subtree_indexes)?;
             let states = states_at(states, n)?;
             let outcome = map.set_batch(&batch, wait(flags), states);
@@ -144,6 +146,7 @@ pub unsafe extern "C" fn blocktier_txmap_delete_batch(
     // SAFETY: the caller's promises for the handle and each pointer and length.
     unsafe {
         on_map(map, error, |map| {
+            guard::nullable(done, "done")?;
             let keys = keys_at(keys, n)?;
             let states = states_at(states, n)?;
             let outcome = map.delete_batch(keys, wait(flags), states);
@@ -169,6 +172,7 @@ pub unsafe extern "C" fn blocktier_txmap_update_subtree_index_batch(
     // SAFETY: the caller's promises for the handle and each pointer and length.
     unsafe {
         on_map(map, error, |map| {
+            guard::nullable(done, "done")?;
             let states = states_at(states, n)?;
             if key_stride == size_of::<TxId>() {
                 let keys = keys_at(keys, n)?;

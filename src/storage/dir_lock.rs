@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -20,6 +20,11 @@ const FILE_NAME: &str = "LOCK";
 
 /// Longest owner text that is read back.
 const TEXT_BYTES_MAX: u64 = 512;
+
+/// Longest wait for a [`DirGate`], far longer than it takes to remove the files of a dead map, and
+/// the pause between looks.
+const GATE_PATIENCE: Duration = Duration::from_secs(30);
+const GATE_STEP: Duration = Duration::from_millis(1);
 
 /// The ownership of a directory, given up on drop.
 ///
@@ -103,6 +108,38 @@ impl Drop for DirLock {
     }
 }
 
+/// Keeps every other process and thread that asks for the same from making, sweeping or removing
+/// subdirectories of a directory, until it is dropped.
+///
+/// Whoever holds it knows that a subdirectory without a living owner is nobody's, rather than one
+/// that somebody is about to lock or to remove.
+#[derive(Debug)]
+pub(crate) struct DirGate {
+    /// Holds the flock; none where the directory cannot be opened or locked, or was held too long.
+    /// Then what is done in it fails by itself, or races are left to chance.
+    _held: Option<File>,
+}
+
+impl DirGate {
+    /// Waits for whoever holds it now; not for ever: that may be a process that was stopped.
+    pub(crate) fn enter(dir: &Path) -> Self {
+        let deadline = Instant::now() + GATE_PATIENCE;
+        let locked = File::open(dir).ok().filter(|dir| {
+            loop {
+                match rustix::fs::flock(dir, FlockOperation::NonBlockingLockExclusive) {
+                    Ok(()) => break true,
+                    Err(Errno::INTR) => {}
+                    Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                        std::thread::sleep(GATE_STEP);
+                    }
+                    Err(_) => break false,
+                }
+            }
+        });
+        Self { _held: locked }
+    }
+}
+
 /// Checks that `dir` is an existing directory.
 ///
 /// # Errors
@@ -133,21 +170,40 @@ fn unusable(dir: &Path, reason: &'static str, source: std::io::Error) -> Error {
     Error::Directory { path: dir.to_owned(), reason, source }
 }
 
+/// An error of making something in `dir`, as one that says what to do about the directory where
+/// that is what is wrong.
+pub(crate) fn explain(dir: &Path, error: Error) -> Error {
+    let Error::Io { source, .. } = &error else { return error };
+    let Some(errno) = Errno::from_io_error(source) else { return error };
+    if let Err(unusable) = check_directory(dir) {
+        return unusable;
+    }
+    match reason(errno) {
+        Some(reason) => unusable(dir, reason, errno.into()),
+        None => error,
+    }
+}
+
+/// Why nothing can be made in an existing directory, and what to do.
+const fn reason(errno: Errno) -> Option<&'static str> {
+    Some(match errno {
+        Errno::ROFS => "is on a read-only file system; choose another or remount it",
+        Errno::ACCESS | Errno::PERM => "is not writable; let this process's user write to it",
+        Errno::NOENT => "takes no new files; choose a directory on a disk",
+        _ => return None,
+    })
+}
+
 fn open_lock_file(dir: &Path, path: &Path) -> Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH)
         .map(File::from)
         .map_err(|errno| {
-            let reason = match errno {
-                Errno::ROFS => "is on a read-only file system; choose another or remount it",
-                Errno::ACCESS | Errno::PERM => {
-                    "is not writable; let this process's user write to it"
-                }
+            let reason = reason(errno).unwrap_or(match errno {
                 Errno::ISDIR => "has a directory named LOCK; remove it",
-                Errno::NOENT => "takes no new files; choose a directory on a disk",
                 Errno::NOSPC | Errno::DQUOT => "has no space for a lock file; free some",
                 _ => "takes no lock file",
-            };
+            });
             unusable(dir, reason, errno.into())
         })
 }
@@ -265,6 +321,27 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn gate_is_one_at_a_time_and_missing_where_there_is_no_directory() {
+        use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+        let dir = tempfile::tempdir().unwrap();
+        let inside = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..25 {
+                        let gate = DirGate::enter(dir.path());
+                        assert!(gate._held.is_some());
+                        assert_eq!(inside.fetch_add(1, SeqCst), 0);
+                        std::thread::yield_now();
+                        inside.fetch_sub(1, SeqCst);
+                    }
+                });
+            }
+        });
+        assert!(DirGate::enter(&dir.path().join("missing"))._held.is_none());
     }
 
     fn refusal(dir: &Path) -> String {

@@ -21,6 +21,7 @@ use rustix::fs::{FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
+use super::dir_lock::explain;
 use crate::{Error, Result};
 
 const HUGE_PAGE_BYTES: usize = 2 << 20;
@@ -260,7 +261,10 @@ fn open_unlinked(dir: &Path, o_tmpfile: bool) -> Result<(File, bool)> {
             Ok(fd) => return Ok((File::from(fd), true)),
             // The file system, or a kernel that reads the flag as "open the directory", has none.
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {}
-            Err(errno) => return Err(Error::io("create a file in", dir, None, errno.into())),
+            Err(errno) => {
+                let error = Error::io("create a file in", dir, None, errno.into());
+                return Err(explain(dir, error));
+            }
         }
     }
     static COUNTER: AtomicU64 = AtomicU64::new(0);
@@ -276,7 +280,9 @@ fn open_unlinked(dir: &Path, o_tmpfile: bool) -> Result<(File, bool)> {
             }
             // Left by a process that had our number and died in between.
             Err(Errno::EXIST) => {}
-            Err(errno) => return Err(Error::io("create", &path, None, errno.into())),
+            Err(errno) => {
+                return Err(explain(dir, Error::io("create", &path, None, errno.into())));
+            }
         }
     }
 }

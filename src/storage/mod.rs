@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use aligned_buf::AlignedBuf;
+pub(crate) use dir_lock::{DirGate, explain};
 pub use dir_lock::{DirLock, check_directory};
 pub use fault::FaultStorage;
 pub use mapping::{HugePages, Mapping, MappingOptions};
@@ -134,7 +135,8 @@ pub trait Storage: Send + Sync + Debug {
     /// [`crate::Error::Io`].
     fn sync_dir(&self, path: &Path) -> Result<()>;
 
-    /// Bytes that this process may still allocate on the file system that holds `path`.
+    /// Bytes that this process may still allocate on the file system that holds `path`; `u64::MAX`
+    /// where nobody counts them.
     ///
     /// # Errors
     /// [`crate::Error::Io`].

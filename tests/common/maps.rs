@@ -1,5 +1,7 @@
 //! Settings of maps that are as small as they can be, so that most records are on disk.
 
+use std::path::Path;
+
 use blocktier::settings::TxMapSettings;
 use tempfile::TempDir;
 
@@ -9,8 +11,8 @@ pub fn temp_dirs(count: usize) -> Vec<TempDir> {
 }
 
 /// The smallest tail, blocks and segments over `dirs`, and what `more` says (lines of settings).
-pub fn small_settings(dirs: &[TempDir], more: &str) -> TxMapSettings {
-    let paths: Vec<_> = dirs.iter().map(|dir| dir.path().display().to_string()).collect();
+pub fn small_settings(dirs: &[impl AsRef<Path>], more: &str) -> TxMapSettings {
+    let paths: Vec<_> = dirs.iter().map(|dir| dir.as_ref().display().to_string()).collect();
     let text = format!(
         "txMapDirs = {}\ntxMapTail = 256K\ntxMapBlock = 16K\ntxMapSegment = 64K\n",
         paths.join("|")

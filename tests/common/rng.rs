@@ -1,6 +1,4 @@
-//! Numbers, keys and values that follow from a seed.
-
-use blocktier::TxId;
+//! Numbers that follow from a seed.
 
 /// SplitMix64: small, and every seed is a good one.
 #[derive(Clone, Debug)]
@@ -23,25 +21,4 @@ impl Rng {
     pub const fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
-}
-
-/// The key with this number.
-pub fn key(number: u64) -> TxId {
-    let mut rng = Rng::new(number ^ 0x6b65_7900);
-    let mut key = [0; 32];
-    for chunk in key.chunks_mut(8) {
-        chunk.copy_from_slice(&rng.next().to_le_bytes());
-    }
-    key
-}
-
-/// `length` bytes that belong to `seed` alone, if there are eight or more.
-pub fn value(seed: u64, length: usize) -> Vec<u8> {
-    let mut rng = Rng::new(seed ^ 0x7661_6c00);
-    let mut value = Vec::with_capacity(length + 8);
-    while value.len() < length {
-        value.extend_from_slice(&rng.next().to_le_bytes());
-    }
-    value.truncate(length);
-    value
 }

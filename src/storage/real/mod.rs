@@ -204,6 +204,10 @@ impl Storage for RealStorage {
     fn free_space(&self, path: &Path) -> Result<u64> {
         let stat = rustix::fs::statvfs(path)
             .map_err(|errno| Error::io("ask for free space at", path, None, errno.into()))?;
+        if stat.f_blocks == 0 {
+            // Not full: a file system that does not count, such as ramfs.
+            return Ok(u64::MAX);
+        }
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
