@@ -14,8 +14,8 @@
 //! # Threads
 //!
 //! All calls may come from any thread. Readers take no lock: they note the shard's version, read,
-//! and start again when it moved (`shard`). Writers hold the shard's lock, never over I/O. Words
-//! are atomics throughout.
+//! and start again when it moved (`version_lock`). Writers hold the shard's lock, never over I/O.
+//! Words are atomics throughout.
 //!
 //! # Invariants
 //!
@@ -49,6 +49,8 @@ mod sizing;
 mod slot;
 mod stash;
 mod stats;
+mod sync;
+mod version_lock;
 
 use std::hint::select_unpredictable;
 use std::sync::atomic::AtomicU64;
