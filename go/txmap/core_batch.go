@@ -16,7 +16,10 @@ func (c *core) store(p patience, batch ffi.Batch, op batchOp) error {
 	return c.use(func(handle ffi.TxMap) error {
 		return inParts(len(batch.States), end, func(from, to int) error {
 			part := batch.Part(from, to)
-			_, err := op(handle, part, ffi.NonBlocking)
+			err := c.crowded()
+			if err == nil {
+				_, err = op(handle, part, ffi.NonBlocking)
+			}
 			return c.await(p, err, func(disk bool) error {
 				_, err := op(handle, part, writeFlags(disk))
 				return err
