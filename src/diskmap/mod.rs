@@ -139,6 +139,7 @@ impl<K: Key> DiskMap<K> {
                 kernel: scan_kernel(process.kernel),
                 prefault: settings.prefault,
                 reserve: Some(reserve),
+                preparer: runtime.preparer().map(|preparer| Arc::clone(preparer) as _),
             },
             direct: process.direct_io,
             store_id,

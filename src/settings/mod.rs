@@ -42,6 +42,8 @@ pub struct RuntimeSettings {
     pub o_tmpfile: bool,
     /// Ask for transparent huge pages.
     pub huge_pages: bool,
+    /// Touch the next piece of a growing index ahead, on a thread of its own.
+    pub fault_ahead: bool,
     /// The index's scan kernel.
     pub kernel: KernelChoice,
     /// Reads that one batch keeps in flight.
@@ -84,6 +86,7 @@ impl RuntimeSettings {
             io_uring: on(&table::IO_URING),
             o_tmpfile: on(&table::O_TMPFILE),
             huge_pages: on(&table::HUGE_PAGES),
+            fault_ahead: on(&table::FAULT_AHEAD),
             kernel: match values.word(&table::SCAN_KERNEL) {
                 "avx512" => KernelChoice::Avx512,
                 "avx2" => KernelChoice::Avx2,
@@ -309,13 +312,14 @@ mod tests {
     fn every_switch_reaches_its_field() {
         let defaults = RuntimeSettings::default();
         assert!(defaults.direct_io && defaults.io_uring && defaults.o_tmpfile);
-        assert!(defaults.huge_pages && defaults.memory_budget.is_none());
+        assert!(defaults.huge_pages && defaults.fault_ahead && defaults.memory_budget.is_none());
         assert_eq!(defaults.huge_pages_choice(), HugePages::Transparent);
         let off = "directIo=off\nioUring=off\noTmpfile=off\nhugePages=off\nreadRingDepth=4096";
         let off = RuntimeSettings::parse(off).unwrap();
         assert!(!off.direct_io && !off.io_uring && !off.o_tmpfile && !off.huge_pages);
         assert_eq!(off.huge_pages_choice(), HugePages::Off);
         assert_eq!(off.read_ring_depth, 4096);
+        assert!(!RuntimeSettings::parse("faultAhead=off").unwrap().fault_ahead);
         assert!(RuntimeSettings { read_ring_depth: 0, ..off.clone() }.validate().is_err());
         assert!(RuntimeSettings { memory_budget: Some(1), ..off }.validate().is_err());
     }

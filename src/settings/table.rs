@@ -149,6 +149,15 @@ pub static HUGE_PAGES: SettingSpec = SettingSpec {
     doc: "Ask the kernel for transparent huge pages for indexes and tails.",
 };
 
+/// Faulting in ahead.
+pub static FAULT_AHEAD: SettingSpec = SettingSpec {
+    key: "faultAhead",
+    scope: Scope::Runtime,
+    kind: Kind::Word(AUTO),
+    default: Value::Word("auto"),
+    doc: "Let a thread touch the next piece of a growing index before insertions need it.",
+};
+
 /// The index's scan kernel.
 pub static SCAN_KERNEL: SettingSpec = SettingSpec {
     key: "scanKernel",
@@ -275,6 +284,7 @@ pub static SETTINGS: &[&SettingSpec] = &[
     &READ_RING_DEPTH,
     &O_TMPFILE,
     &HUGE_PAGES,
+    &FAULT_AHEAD,
     &SCAN_KERNEL,
     &SUBTREE_MMAP_DIR,
     &TX_MAP_DIRS,
