@@ -1,7 +1,7 @@
 //! The thread that prepares memory ahead of those who will use it.
 //!
-//! The first touch of a page costs microseconds, of a huge one up to milliseconds where the host has
-//! to supply it. A growing index has its next piece touched here, so that no insertion pays.
+//! The first touch of a page costs microseconds, of a huge one up to milliseconds where the host
+//! has to supply it. A growing index has its next piece touched here, so that no insertion pays.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Sender, channel};
