@@ -30,6 +30,7 @@ mod lookup;
 mod op;
 mod plan;
 mod read;
+mod space;
 mod stats;
 mod write;
 
@@ -117,7 +118,11 @@ impl<K: Key> DiskMap<K> {
         let directories = settings
             .dirs
             .iter()
-            .map(|dir| MapDirectory::create(runtime, dir, settings.name.as_deref(), store_id))
+            .enumerate()
+            .map(|(position, dir)| {
+                let space = plan::space(settings, position);
+                MapDirectory::create(runtime, dir, settings.name.as_deref(), store_id, space)
+            })
             .collect::<Result<Vec<_>>>()?;
         let reserve: Arc<dyn MemoryReserve> = Arc::clone(runtime.budget()) as _;
         let process = runtime.settings();
@@ -145,7 +150,8 @@ impl<K: Key> DiskMap<K> {
             store_id,
         };
         let factories = plan.factories::<K>(runtime.storage(), &directories, 0);
-        let generation = Arc::new(Generation::new(&shared, &plan.index, factories)?);
+        let generation =
+            Arc::new(Generation::new(&shared, &plan.index, factories, &plan::weights(settings))?);
         let generation = Arc::new(ArcSwap::new(generation));
         let age = Duration::from_millis(settings.flush_age_ms);
         let ticker = Arc::new(AgeFlush { generation: Arc::clone(&generation), age });
@@ -260,7 +266,8 @@ impl<K: Key> DiskMap<K> {
         let mut number = self.next_generation.lock();
         self.shared.failure.check()?;
         let factories = self.plan.factories::<K>(&self.storage, &self.directories, *number);
-        let fresh = Generation::new(&self.shared, &self.plan.index, factories)?;
+        let weights = plan::weights(&self.plan.settings);
+        let fresh = Generation::new(&self.shared, &self.plan.index, factories, &weights)?;
         *number += 1;
         let old = self.generation.swap(Arc::new(fresh));
         // If operations still run on it, its blocks must not keep the new one waiting.
