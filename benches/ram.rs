@@ -145,7 +145,7 @@ fn main() {
 
 /// A map whose tail holds twice the records: those of a round and of the one before it.
 fn open(runtime: &Runtime, dir: &std::path::Path, count: usize) -> DiskTxMap {
-    let tail_mib = (count * 48 * 3 / 2 * 2 >> 20) + 64;
+    let tail_mib = ((count * 48 * 3) >> 20) + 64;
     let text = format!(
         "txMapDirs = {}\ntxMapTail = {tail_mib}M\ntxMapExpectedEntries = {}\ntxMapPrefault = on\n\
          txMapFlushBytes = {}M",
