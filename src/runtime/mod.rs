@@ -5,8 +5,9 @@
 //! directory gets the process's one [`Disk`] for it, and so the process's one writer thread.
 //!
 //! Threads: everything here may be used from any thread. The only threads made are the disks'
-//! writers.
+//! writers and, once a map has something to compact, one for the background.
 
+pub(crate) mod background;
 mod budget;
 mod disk;
 mod registry;
@@ -49,6 +50,8 @@ struct Inner {
     storage: Arc<dyn Storage>,
     budget: Arc<MemoryBudget>,
     events: Arc<EventRing>,
+    /// What runs without a call; ends before the disks go.
+    background: background::Background,
     /// Every disk this runtime asked for; they end when no runtime and no map needs them.
     disks: Mutex<Vec<Arc<Disk>>>,
 }
@@ -74,7 +77,9 @@ impl Runtime {
         let budget = Arc::new(MemoryBudget::new(limit));
         let disks = Mutex::new(Vec::new());
         let settings = settings.clone();
-        Ok(Self { inner: Arc::new(Inner { settings, storage, budget, events, disks }) })
+        let background = background::Background::new(Arc::clone(&events));
+        let inner = Inner { settings, storage, budget, events, background, disks };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The settings it was opened with.
@@ -99,6 +104,10 @@ impl Runtime {
     #[must_use]
     pub fn events(&self) -> &Arc<EventRing> {
         &self.inner.events
+    }
+
+    pub(crate) fn background(&self) -> &background::Background {
+        &self.inner.background
     }
 
     /// The process's disk for `dir`, an existing directory; starts its writer thread at first use.
