@@ -72,6 +72,8 @@ struct Current {
     segment: Arc<Segment>,
     walk: Walk,
     ended: bool,
+    /// Bytes read that were reported.
+    counted_bytes: u64,
 }
 
 /// Records that were live when they were read, and are to be moved.
@@ -167,9 +169,9 @@ impl Merge {
             }
         }
         let Some(current) = &mut self.current else { return Ok(Step::Done) };
-        let read_before = current.walk.read_bytes();
         let outcome = read_live(&self.generation, self.hash_key, current, &mut self.batch);
-        moved.read_bytes += current.walk.read_bytes() - read_before;
+        moved.read_bytes += current.walk.read_bytes() - current.counted_bytes;
+        current.counted_bytes = current.walk.read_bytes();
         if let Err(error) = outcome {
             // What was read before is good; it is moved by the next step.
             let segment = Arc::clone(&current.segment);
@@ -205,7 +207,7 @@ impl Merge {
             let block_bytes = lane.shared().tail.block_bytes();
             let walk = Walk::new(lane.factory(), Arc::clone(&segment), block_bytes, extent);
             let walk = walk.map_err(|error| (Arc::clone(&segment), error))?;
-            self.current = Some(Current { segment, walk, ended: false });
+            self.current = Some(Current { segment, walk, ended: false, counted_bytes: 0 });
             return Ok(true);
         }
     }

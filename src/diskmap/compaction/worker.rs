@@ -166,9 +166,7 @@ impl Worker {
 
     /// The map has another generation now: what is under way for the old one is to end.
     pub(crate) fn generation_changed(&self) {
-        if self.enabled {
-            self.bell.ring();
-        }
+        self.shared.ring_again();
     }
 
     /// Looks at every complete segment of a lane made before incarnation `before`.
@@ -307,10 +305,8 @@ impl Worker {
     /// Merges on the caller's thread until nothing is left to do that there was at the call.
     pub(crate) fn compact(&self, timeout: Duration) -> Result<()> {
         let outcome = self.compact_alone(timeout);
-        if self.enabled {
-            // A turn that came meanwhile was passed over.
-            self.bell.ring();
-        }
+        // A turn that came meanwhile was passed over.
+        self.shared.ring_again();
         outcome
     }
 

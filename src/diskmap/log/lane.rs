@@ -378,7 +378,7 @@ impl Lane {
             if let Some(entry) = self.table.entry(old.slot)
                 && entry.seal(&old)
             {
-                self.shared.ring();
+                self.shared.ring_again();
             }
             self.retire_if_spent(old.slot);
         }

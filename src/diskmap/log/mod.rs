@@ -22,4 +22,6 @@ pub(super) mod reservation;
 pub(super) mod segment;
 pub(super) mod tail;
 pub(super) mod walk;
+#[cfg(test)]
+mod walk_tests;
 pub(super) mod writeback;

@@ -96,9 +96,18 @@ impl Shared {
         let _ = self.bell.set(bell);
     }
 
-    /// Complete segments or their dead records have changed by more than a little.
+    /// Records have died, more than a few.
     pub(crate) fn ring(&self) {
         if let Some(bell) = self.bell.get() {
+            bell.ring();
+        }
+    }
+
+    /// A segment is complete; only of interest where records have died before.
+    pub(crate) fn ring_again(&self) {
+        if let Some(bell) = self.bell.get()
+            && bell.rings() > 0
+        {
             bell.ring();
         }
     }
@@ -135,7 +144,7 @@ impl Shared {
         }
         if write.last {
             if wanted && write.segment.block_written() {
-                self.ring();
+                self.ring_again();
             }
             self.tail.give_back(write.buffer);
         }
