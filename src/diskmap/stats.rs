@@ -25,7 +25,7 @@ pub struct MapStats {
     pub subtree_index_bytes: u64,
     /// RAM of the tail.
     pub tail_bytes: u64,
-    /// Bytes of live records, in tail and files.
+    /// Bytes of live records, in tail and files; one that is being moved or replaced counts twice.
     pub live_bytes: u64,
     /// Segments in use.
     pub segments: u64,

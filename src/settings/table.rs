@@ -273,8 +273,8 @@ pub static TX_MAP_COMPACTION: SettingSpec = SettingSpec {
     scope: Scope::TxMap,
     kind: Kind::Word(&["on", "off"]),
     default: Value::Word("on"),
-    doc: "Move live records out of segments that are mostly dead, so that their space is freed; off: \
-          a file stays until nothing in it is live.",
+    doc: "Move live records out of segments that are mostly dead, so that their space is freed; \
+          off: a file stays until nothing in it is live.",
 };
 
 /// What sizes are similar.
@@ -283,8 +283,8 @@ pub static TX_MAP_COMPACTION_SIZE_RATIO: SettingSpec = SettingSpec {
     scope: Scope::TxMap,
     kind: Kind::Count { min: 1, max: 100_000, zero: Some("equal sizes only") },
     default: Value::Number(100),
-    doc: "Percent by which a segment's live bytes may exceed the next smaller one's to be merged with \
-          it.",
+    doc: "Percent by which a segment's live bytes may exceed the next smaller one's to be merged \
+          with it.",
 };
 
 /// Fewest similar segments.

@@ -231,7 +231,7 @@ impl Merge {
     }
 }
 
-/// Refuses a segment whose live bytes cannot be appended with a file to spare for the map's writers.
+/// Refuses a segment whose live bytes cannot be appended with a file to spare for the writers.
 fn check_room(lane: &Lane, storage: &dyn Storage, live_bytes: u64) -> Result<()> {
     let file = lane.segment_bytes();
     let beyond = live_bytes.saturating_sub(lane.open_room_bytes());
