@@ -217,6 +217,18 @@ typedef struct blocktier_txmap_stats_t {
   uint64_t splits;
   // 1 if the map has failed and takes no more writes.
   uint64_t failed;
+  // Merges of segments that were completed.
+  uint64_t compactions;
+  // Bytes that merges have read.
+  uint64_t compaction_bytes_read;
+  // Bytes of records that merges have moved.
+  uint64_t compaction_bytes_written;
+  // Bytes of dead records and padding, in tail and files.
+  uint64_t dead_bytes;
+  // Of those, what compaction is behind by.
+  uint64_t pending_compaction_bytes;
+  // Segments that compaction found damaged and leaves alone.
+  uint64_t damaged_segments;
 } blocktier_txmap_stats_t;
 
 // What a subtree's bytes say, sizes checked.

@@ -22,6 +22,7 @@ const LONG_FUNCTIONS: &[(&str, &str)] = &[];
 
 /// Files that may be longer, and why.
 const LONG_FILES: &[(&str, &str)] = &[
+    ("tests/diskmap_compaction.rs", "one subject, a test after the other"),
     ("tests/diskmap_concurrent.rs", "one subject, a test after the other"),
     ("tests/diskmap_model.rs", "one subject, a test after the other"),
 ];

@@ -43,6 +43,17 @@ type Settings struct {
 	TxMapWriteTimeout    string `key:"txMapWriteTimeout" kind:"duration" default:"" desc:"how long a write waits for space before it fails, such as 30s"`
 	TxMapName            string `key:"txMapName" kind:"name" default:"" desc:"name of a map's subdirectories, of which a second map is refused; empty: its own"`
 	TxMapPrefault        string `key:"txMapPrefault" kind:"off|on" default:"" desc:"touch the tail's memory at opening, so that no write pays for that"`
+
+	TxMapCompaction          string `key:"txMapCompaction" kind:"off|on" default:"" desc:"move live records out of mostly dead segments, so that their space is freed"`
+	TxMapCompactionSizeRatio string `key:"txMapCompactionSizeRatio" kind:"count" default:"" desc:"percent by which segments that are merged may differ in live bytes"`
+	TxMapCompactionMinWidth  string `key:"txMapCompactionMinWidth" kind:"count" default:"" desc:"similar, at least half dead segments that are worth a merge"`
+	TxMapCompactionMaxWidth  string `key:"txMapCompactionMaxWidth" kind:"count" default:"" desc:"segments that one merge takes at most; 0: no limit"`
+	TxMapCompactionSpace     string `key:"txMapCompactionSpace" kind:"count" default:"" desc:"dead bytes in percent of live ones from which on everything is merged"`
+	TxMapCompactionTarget    string `key:"txMapCompactionTarget" kind:"size" default:"" desc:"live bytes after which a merge for space looks again at what is left to do"`
+	TxMapCompactionRate      string `key:"txMapCompactionRate" kind:"size" default:"" desc:"bytes that compaction reads and writes per second; 0: no limit"`
+	TxMapCompactionSlowdown  string `key:"txMapCompactionSlowdown" kind:"size" default:"" desc:"pending bytes from which on writes are delayed; 0: never"`
+	TxMapCompactionStop      string `key:"txMapCompactionStop" kind:"size" default:"" desc:"pending bytes from which on writes wait; 0: never"`
+	TxMapCompactionMaxDelay  string `key:"txMapCompactionMaxDelay" kind:"duration" default:"" desc:"longest delay of a write, such as 10ms"`
 }
 
 // AssemblySubtreeDir is the directory for the subtrees of block assembly, empty for the Go heap.

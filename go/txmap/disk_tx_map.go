@@ -258,5 +258,12 @@ func (m *DiskTxMap[H, V]) Stats() (Stats, error) {
 		SpaceWaits:        m.core.spaceWaits.Load() + native.SpaceWaits,
 		DiskWaits:         m.core.diskWaits.Load(),
 		SpaceWaited:       time.Duration(m.core.spaceWaited.Load()),
+
+		Compactions:            native.Compactions,
+		CompactionBytesRead:    native.CompactionBytesRead,
+		CompactionBytesWritten: native.CompactionBytesWritten,
+		DeadBytes:              native.DeadBytes,
+		PendingCompactionBytes: native.PendingCompactionBytes,
+		DamagedSegments:        native.DamagedSegments,
 	}, err
 }

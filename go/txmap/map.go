@@ -144,4 +144,12 @@ type Stats struct {
 	// disk, and SpaceWaited is the time spent waiting for space, over all callers.
 	SpaceWaits, DiskWaits uint64
 	SpaceWaited           time.Duration
+	// Compactions counts merges of segments; CompactionBytesRead and CompactionBytesWritten are what
+	// they read of files and moved of records.
+	Compactions, CompactionBytesRead, CompactionBytesWritten uint64
+	// DeadBytes are the bytes of records that nobody wants any more; PendingCompactionBytes is what
+	// of them is above what the settings allow.
+	DeadBytes, PendingCompactionBytes uint64
+	// DamagedSegments counts segments that compaction could not read and leaves alone.
+	DamagedSegments uint64
 }

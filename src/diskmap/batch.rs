@@ -114,6 +114,7 @@ impl<K: Key> DiskMap<K> {
         wait: Wait,
         states: &mut [ItemState],
     ) -> Result<()> {
+        self.compaction.admit(self.options(wait, false).timeout)?;
         self.each(batch.keys, wait, states, |op, start, position, scratch| {
             let value = batch.value(position);
             let replaced = op.set(start, value, batch.subtree_index(position), scratch)?;

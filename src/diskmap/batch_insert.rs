@@ -28,8 +28,9 @@ impl<K: Key> DiskMap<K> {
     ) -> Result<()> {
         check_states(batch.keys.len(), states)?;
         self.shared.failure.check()?;
-        let generation = self.generation.load();
         let options = self.options(wait, false);
+        self.compaction.admit(options.timeout)?;
+        let generation = self.generation.load();
         let mut pipeline = Pipeline::new(batch.keys.len());
         let mut cold = ColdQueue::default();
         let mut blocked = None;

@@ -21,6 +21,7 @@ mod batch;
 mod batch_get;
 mod batch_insert;
 mod cold;
+pub mod compaction;
 mod confirm;
 mod directory;
 mod generation;
@@ -45,17 +46,17 @@ pub use batch::{Batch, ItemState};
 pub use key::Key;
 pub use stats::MapStats;
 
+use self::compaction::WorkerParts;
+use self::compaction::{Backpressure, Thresholds, Worker};
 use self::confirm::Start;
 use self::directory::MapDirectory;
 use self::generation::Generation;
 use self::log::tail::Tail;
 use self::log::writeback::Shared;
 use self::op::Options;
-use self::plan::{Layout, Plan, scan_kernel};
+use self::plan::{Layout, Plan};
 use self::read::Scratch;
 use self::stats::Counters;
-use crate::index::IndexOptions;
-use crate::memory::MemoryReserve;
 use crate::runtime::{Runtime, Tick};
 use crate::settings::TxMapSettings;
 use crate::storage::Storage;
@@ -93,6 +94,7 @@ pub struct DiskMap<K: Key> {
     /// Held by `clear`; the number of the next generation.
     next_generation: Mutex<u64>,
     plan: Plan,
+    compaction: Arc<Worker>,
     _ticker: Arc<AgeFlush>,
     /// Last, so that files are gone before their directory.
     directories: Vec<MapDirectory>,
@@ -124,35 +126,30 @@ impl<K: Key> DiskMap<K> {
                 MapDirectory::create(runtime, dir, settings.name.as_deref(), store_id, space)
             })
             .collect::<Result<Vec<_>>>()?;
-        let reserve: Arc<dyn MemoryReserve> = Arc::clone(runtime.budget()) as _;
-        let process = runtime.settings();
         let tail = Tail::new(
             layout.buffers,
             layout.block_bytes,
-            process.huge_pages_choice(),
-            Arc::clone(&reserve),
+            runtime.settings().huge_pages_choice(),
+            Arc::clone(runtime.budget()) as _,
         )?;
         if settings.prefault {
             tail.prefault();
         }
         let shared = Arc::new(Shared::new(tail, layout.flush_bytes));
-        let plan = Plan {
-            settings: settings.clone(),
-            index: IndexOptions {
-                expected_entries: settings.expected_entries,
-                huge_pages: process.huge_pages,
-                kernel: scan_kernel(process.kernel),
-                prefault: settings.prefault,
-                reserve: Some(reserve),
-                preparer: runtime.preparer().map(|preparer| Arc::clone(preparer) as _),
-            },
-            direct: process.direct_io,
-            store_id,
-        };
+        let plan = Plan::new(runtime, settings, store_id);
         let factories = plan.factories::<K>(runtime.storage(), &directories, 0);
         let generation =
             Arc::new(Generation::new(&shared, &plan.index, factories, &plan::weights(settings))?);
         let generation = Arc::new(ArcSwap::new(generation));
+        let parts = WorkerParts {
+            generation: Arc::clone(&generation),
+            shared: Arc::clone(&shared),
+            storage: Arc::clone(runtime.storage()),
+            events: Arc::clone(runtime.events()),
+            bell: runtime.background().bell(),
+            hash_key: |hasher, bytes| K::from_bytes(bytes).map(|key| key.hash(hasher)),
+        };
+        let compaction = Worker::new(parts, &settings.compaction);
         let age = Duration::from_millis(settings.flush_age_ms);
         let ticker = Arc::new(AgeFlush { generation: Arc::clone(&generation), age });
         if !age.is_zero() {
@@ -169,6 +166,7 @@ impl<K: Key> DiskMap<K> {
             counters: Counters::default(),
             next_generation: Mutex::new(1),
             plan,
+            compaction,
             _ticker: ticker,
             directories,
             _runtime: runtime.clone(),
@@ -200,8 +198,10 @@ impl<K: Key> DiskMap<K> {
         wait: Wait,
         existing: impl FnOnce(&[u8], u16) -> R,
     ) -> Result<Inserted<R>> {
+        let options = self.options(wait, true);
+        self.compaction.admit(options.timeout)?;
         let generation = self.generation.load();
-        let op = self.op(&generation, key, self.options(wait, true));
+        let op = self.op(&generation, key, options);
         Scratch::with(|scratch| {
             loop {
                 let Some(there) = op.insert(Start::Probe, value, subtree_index, scratch)? else {
@@ -220,8 +220,10 @@ impl<K: Key> DiskMap<K> {
     /// # Errors
     /// As for [`DiskMap::set_if_not_exists`].
     pub fn set(&self, key: &K, value: &[u8], subtree_index: u16, wait: Wait) -> Result<bool> {
+        let options = self.options(wait, false);
+        self.compaction.admit(options.timeout)?;
         let generation = self.generation.load();
-        let op = self.op(&generation, key, self.options(wait, false));
+        let op = self.op(&generation, key, options);
         Scratch::with(|scratch| op.set(Start::Probe, value, subtree_index, scratch))
     }
 
@@ -278,7 +280,30 @@ impl<K: Key> DiskMap<K> {
         if let Some(directory) = self.directories.first() {
             directory.disk().submit(Box::new(move || drop(old)));
         }
+        self.compaction.generation_changed();
         Ok(())
+    }
+
+    /// Compacts now, on this thread and at any rate, what the background would: until the settings
+    /// find nothing more to merge among the segments that are complete at the call.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Io` if a segment could not be read; it is left alone from then on and the rest
+    /// was merged. `DiskFull` without room for a merge, `TimedOut` without room in the tail,
+    /// `OutOfMemory`, `Failed`. Nothing is lost by any of them.
+    pub fn compact(&self) -> Result<()> {
+        self.compaction.compact(Duration::from_millis(self.plan.settings.write_timeout_ms))
+    }
+
+    /// Changes from when on writers wait for compaction; what waits now is judged anew.
+    pub fn set_backpressure(&self, thresholds: Thresholds) {
+        self.compaction.set_thresholds(thresholds);
+    }
+
+    /// What a write would meet now.
+    #[must_use]
+    pub fn backpressure(&self) -> Backpressure {
+        self.compaction.backpressure()
     }
 
     /// Starts to write out everything acknowledged so far; the ticket is for
@@ -359,8 +384,10 @@ impl<K: Key> DiskMap<K> {
                 let live_units = entry.live_units(open_units.map_or(0, |(_, units)| units));
                 stats.segments += 1;
                 stats.live_bytes += live_units * log::record::UNIT_BYTES as u64;
+                stats.dead_bytes += entry.dead_bytes();
             }
         }
+        self.compaction.add_stats(&generation, &mut stats);
         stats
     }
 
@@ -372,6 +399,7 @@ impl<K: Key> DiskMap<K> {
 
 impl<K: Key> Drop for DiskMap<K> {
     fn drop(&mut self) {
+        self.compaction.close();
         self.shared.discard_waiting();
         let ticket = self.shared.ticket();
         // A write that is under way takes as long as the disk takes; there is nothing else to wait

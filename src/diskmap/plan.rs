@@ -8,6 +8,7 @@ use super::key::Key;
 use super::log::segment::SegmentFactory;
 use super::space::Space;
 use crate::index::{IndexOptions, ScanKernel};
+use crate::runtime::Runtime;
 use crate::settings::{KernelChoice, TxMapSettings};
 use crate::storage::Storage;
 use crate::{Error, Result};
@@ -22,6 +23,19 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    pub(super) fn new(runtime: &Runtime, settings: &TxMapSettings, store_id: u64) -> Self {
+        let process = runtime.settings();
+        let index = IndexOptions {
+            expected_entries: settings.expected_entries,
+            huge_pages: process.huge_pages,
+            kernel: scan_kernel(process.kernel),
+            prefault: settings.prefault,
+            reserve: Some(Arc::clone(runtime.budget()) as _),
+            preparer: runtime.preparer().map(|preparer| Arc::clone(preparer) as _),
+        };
+        Self { settings: settings.clone(), index, direct: process.direct_io, store_id }
+    }
+
     pub(super) fn factories<K: Key>(
         &self,
         storage: &Arc<dyn Storage>,
@@ -59,7 +73,7 @@ pub(super) fn weights(settings: &TxMapSettings) -> Vec<u64> {
     (0..settings.dirs.len()).map(of).collect()
 }
 
-pub(super) const fn scan_kernel(choice: KernelChoice) -> ScanKernel {
+const fn scan_kernel(choice: KernelChoice) -> ScanKernel {
     match choice {
         KernelChoice::Auto => ScanKernel::Auto,
         KernelChoice::Avx512 => ScanKernel::Avx512,

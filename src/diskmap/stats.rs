@@ -25,7 +25,7 @@ pub struct MapStats {
     pub subtree_index_bytes: u64,
     /// RAM of the tail.
     pub tail_bytes: u64,
-    /// Bytes of live records, in tail and files.
+    /// Bytes of live records, in tail and files; one that is being moved or replaced counts twice.
     pub live_bytes: u64,
     /// Segments in use.
     pub segments: u64,
@@ -41,4 +41,16 @@ pub struct MapStats {
     pub splits: u64,
     /// 1 if the map has failed and takes no more writes.
     pub failed: u64,
+    /// Merges of segments that were completed.
+    pub compactions: u64,
+    /// Bytes that merges have read.
+    pub compaction_bytes_read: u64,
+    /// Bytes of records that merges have moved.
+    pub compaction_bytes_written: u64,
+    /// Bytes of dead records and padding, in tail and files.
+    pub dead_bytes: u64,
+    /// Of those, what compaction is behind by.
+    pub pending_compaction_bytes: u64,
+    /// Segments that compaction found damaged and leaves alone.
+    pub damaged_segments: u64,
 }

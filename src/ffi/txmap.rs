@@ -72,6 +72,18 @@ pub struct blocktier_txmap_stats_t {
     pub splits: u64,
     /// 1 if the map has failed and takes no more writes.
     pub failed: u64,
+    /// Merges of segments that were completed.
+    pub compactions: u64,
+    /// Bytes that merges have read.
+    pub compaction_bytes_read: u64,
+    /// Bytes of records that merges have moved.
+    pub compaction_bytes_written: u64,
+    /// Bytes of dead records and padding, in tail and files.
+    pub dead_bytes: u64,
+    /// Of those, what compaction is behind by.
+    pub pending_compaction_bytes: u64,
+    /// Segments that compaction found damaged and leaves alone.
+    pub damaged_segments: u64,
 }
 
 impl From<MapStats> for blocktier_txmap_stats_t {
@@ -89,6 +101,12 @@ impl From<MapStats> for blocktier_txmap_stats_t {
             waits: stats.waits,
             splits: stats.splits,
             failed: stats.failed,
+            compactions: stats.compactions,
+            compaction_bytes_read: stats.compaction_bytes_read,
+            compaction_bytes_written: stats.compaction_bytes_written,
+            dead_bytes: stats.dead_bytes,
+            pending_compaction_bytes: stats.pending_compaction_bytes,
+            damaged_segments: stats.damaged_segments,
         }
     }
 }

@@ -5,8 +5,10 @@
 //! directory gets the process's one [`Disk`] for it, and so the process's one writer thread.
 //!
 //! Threads: everything here may be used from any thread. The only threads made are the disks'
-//! writers, and one that prepares memory for an index that grows.
+//! writers, one that prepares memory once an index has grown, and one for the background once a map
+//! has something to compact.
 
+pub(crate) mod background;
 mod budget;
 mod disk;
 mod preparer;
@@ -52,6 +54,8 @@ struct Inner {
     budget: Arc<MemoryBudget>,
     events: Arc<EventRing>,
     preparer: Arc<Preparer>,
+    /// What runs without a call; ends before the disks go.
+    background: background::Background,
     /// Every disk this runtime asked for; they end when no runtime and no map needs them.
     disks: Mutex<Vec<Arc<Disk>>>,
 }
@@ -77,8 +81,10 @@ impl Runtime {
         let budget = Arc::new(MemoryBudget::new(limit));
         let disks = Mutex::new(Vec::new());
         let settings = settings.clone();
+        let background = background::Background::new(Arc::clone(&events));
         let preparer = Arc::default();
-        Ok(Self { inner: Arc::new(Inner { settings, storage, budget, events, preparer, disks }) })
+        let inner = Inner { settings, storage, budget, events, preparer, background, disks };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The settings it was opened with.
@@ -109,6 +115,10 @@ impl Runtime {
     #[must_use]
     pub fn events(&self) -> &Arc<EventRing> {
         &self.inner.events
+    }
+
+    pub(crate) fn background(&self) -> &background::Background {
+        &self.inner.background
     }
 
     /// The process's disk for `dir`, an existing directory; starts its writer thread at first use.

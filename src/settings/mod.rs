@@ -3,12 +3,14 @@
 //! A settings text has lines `key = value`. A runtime and a map read the same text: each takes its
 //! own keys, both refuse unknown keys and bad values. Whoever prefers it fills the structs.
 
+mod compaction;
 pub mod table;
 mod text;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+pub use compaction::CompactionSettings;
 pub use table::{Kind, SETTINGS, Scope, SettingSpec, Value};
 pub use text::Values;
 
@@ -145,6 +147,8 @@ pub struct TxMapSettings {
     pub name: Option<String>,
     /// Fault the tail in at opening.
     pub prefault: bool,
+    /// Reclaiming the space of dead records.
+    pub compaction: CompactionSettings,
 }
 
 impl Default for TxMapSettings {
@@ -188,6 +192,7 @@ impl TxMapSettings {
             write_timeout_ms: values.number(&table::TX_MAP_WRITE_TIMEOUT),
             name: Some(values.text(&table::TX_MAP_NAME).to_owned()).filter(|name| !name.is_empty()),
             prefault: values.word(&table::TX_MAP_PREFAULT) == "on",
+            compaction: CompactionSettings::from_values(values),
         }
     }
 
@@ -230,6 +235,7 @@ impl TxMapSettings {
         for (spec, number) in numbers {
             text::check_number(spec, number)?;
         }
+        self.compaction.validate()?;
         text::check_name(table::TX_MAP_NAME.key, self.name.as_deref().unwrap_or_default())?;
         let names: Vec<_> = self.dirs.iter().map(|dir| dir.to_string_lossy()).collect();
         text::check_directories(table::TX_MAP_DIRS.key, names.iter().map(AsRef::as_ref))?;

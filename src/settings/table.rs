@@ -318,6 +318,101 @@ pub static TX_MAP_PREFAULT: SettingSpec = SettingSpec {
     doc: "Fault in the tail, and the index where its size is known, before the map is used.",
 };
 
+/// Compaction at all.
+pub static TX_MAP_COMPACTION: SettingSpec = SettingSpec {
+    key: "txMapCompaction",
+    scope: Scope::TxMap,
+    kind: Kind::Word(&["on", "off"]),
+    default: Value::Word("on"),
+    doc: "Move live records out of segments that are mostly dead, so that their space is freed; \
+          off: a file stays until nothing in it is live.",
+};
+
+/// What sizes are similar.
+pub static TX_MAP_COMPACTION_SIZE_RATIO: SettingSpec = SettingSpec {
+    key: "txMapCompactionSizeRatio",
+    scope: Scope::TxMap,
+    kind: Kind::Count { min: 1, max: 100_000, zero: Some("equal sizes only") },
+    default: Value::Number(100),
+    doc: "Percent by which a segment's live bytes may exceed the next smaller one's to be merged \
+          with it.",
+};
+
+/// Fewest similar segments.
+pub static TX_MAP_COMPACTION_MIN_WIDTH: SettingSpec = SettingSpec {
+    key: "txMapCompactionMinWidth",
+    scope: Scope::TxMap,
+    kind: Kind::Count { min: 2, max: 65_536, zero: None },
+    default: Value::Number(4),
+    doc: "Similar segments, each at least half dead, that are worth a merge.",
+};
+
+/// Most segments at once.
+pub static TX_MAP_COMPACTION_MAX_WIDTH: SettingSpec = SettingSpec {
+    key: "txMapCompactionMaxWidth",
+    scope: Scope::TxMap,
+    kind: Kind::Count { min: 2, max: 65_536, zero: Some("no limit") },
+    default: Value::Number(0),
+    doc: "Segments that one merge takes at most.",
+};
+
+/// Space that dead records may take.
+pub static TX_MAP_COMPACTION_SPACE: SettingSpec = SettingSpec {
+    key: "txMapCompactionSpace",
+    scope: Scope::TxMap,
+    kind: Kind::Count { min: 1, max: 1_000_000, zero: Some("nothing, whatever it costs") },
+    default: Value::Number(200),
+    doc: "Dead bytes in percent of live ones, in the files of a directory, from which on every \
+          segment with dead bytes is merged.",
+};
+
+/// Size of a merge.
+pub static TX_MAP_COMPACTION_TARGET: SettingSpec = SettingSpec {
+    key: "txMapCompactionTarget",
+    scope: Scope::TxMap,
+    kind: Kind::Bytes { min: 64 * K, max: 16 * T, power_of_two: false, zero: None },
+    default: Value::Number(64 * M),
+    doc: "Live bytes after which a merge for space looks again at what is left to do; at least a \
+          segment.",
+};
+
+/// Bandwidth of compaction.
+pub static TX_MAP_COMPACTION_RATE: SettingSpec = SettingSpec {
+    key: "txMapCompactionRate",
+    scope: Scope::TxMap,
+    kind: Kind::Bytes { min: 64 * K, max: T, power_of_two: false, zero: Some("no limit") },
+    default: Value::Number(0),
+    doc: "Bytes that compaction reads and writes per second.",
+};
+
+/// Where writers become slower.
+pub static TX_MAP_COMPACTION_SLOWDOWN: SettingSpec = SettingSpec {
+    key: "txMapCompactionSlowdown",
+    scope: Scope::TxMap,
+    kind: Kind::Bytes { min: 64 * K, max: 64 * T, power_of_two: false, zero: Some("never") },
+    default: Value::Number(0),
+    doc: "Dead bytes above txMapCompactionSpace from which on each write is delayed.",
+};
+
+/// Where writers wait.
+pub static TX_MAP_COMPACTION_STOP: SettingSpec = SettingSpec {
+    key: "txMapCompactionStop",
+    scope: Scope::TxMap,
+    kind: Kind::Bytes { min: 64 * K, max: 64 * T, power_of_two: false, zero: Some("never") },
+    default: Value::Number(0),
+    doc: "Dead bytes above txMapCompactionSpace from which on writes wait; deletions do not.",
+};
+
+/// The longest delay.
+pub static TX_MAP_COMPACTION_MAX_DELAY: SettingSpec = SettingSpec {
+    key: "txMapCompactionMaxDelay",
+    scope: Scope::TxMap,
+    kind: Kind::Millis { min: 1, max: 60_000, zero: Some("no delay") },
+    default: Value::Number(10),
+    doc: "Delay of a write just below txMapCompactionStop; it grows evenly from none at \
+          txMapCompactionSlowdown.",
+};
+
 /// Every setting, in the order of the documentation.
 pub static SETTINGS: &[&SettingSpec] = &[
     &MEMORY_BUDGET,
@@ -342,4 +437,14 @@ pub static SETTINGS: &[&SettingSpec] = &[
     &TX_MAP_WRITE_TIMEOUT,
     &TX_MAP_NAME,
     &TX_MAP_PREFAULT,
+    &TX_MAP_COMPACTION,
+    &TX_MAP_COMPACTION_SIZE_RATIO,
+    &TX_MAP_COMPACTION_MIN_WIDTH,
+    &TX_MAP_COMPACTION_MAX_WIDTH,
+    &TX_MAP_COMPACTION_SPACE,
+    &TX_MAP_COMPACTION_TARGET,
+    &TX_MAP_COMPACTION_RATE,
+    &TX_MAP_COMPACTION_SLOWDOWN,
+    &TX_MAP_COMPACTION_STOP,
+    &TX_MAP_COMPACTION_MAX_DELAY,
 ];

@@ -74,5 +74,12 @@ func (m TxMap) Stats() (TxMapStats, error) {
 		SpaceWaits:        uint64(stats.waits),
 		Splits:            uint64(stats.splits),
 		Failed:            stats.failed != 0,
+
+		Compactions:            uint64(stats.compactions),
+		CompactionBytesRead:    uint64(stats.compaction_bytes_read),
+		CompactionBytesWritten: uint64(stats.compaction_bytes_written),
+		DeadBytes:              uint64(stats.dead_bytes),
+		PendingCompactionBytes: uint64(stats.pending_compaction_bytes),
+		DamagedSegments:        uint64(stats.damaged_segments),
 	}, nil
 }

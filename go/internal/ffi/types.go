@@ -151,4 +151,12 @@ type TxMapStats struct {
 	Splits uint64
 	// Failed tells that the map takes no more writes.
 	Failed bool
+	// Compactions counts merges of segments; CompactionBytesRead and CompactionBytesWritten are what
+	// they read of files and moved of records.
+	Compactions, CompactionBytesRead, CompactionBytesWritten uint64
+	// DeadBytes are the bytes of records that nobody wants any more; PendingCompactionBytes is what
+	// of them is above what the settings allow.
+	DeadBytes, PendingCompactionBytes uint64
+	// DamagedSegments counts segments that compaction could not read and leaves alone.
+	DamagedSegments uint64
 }

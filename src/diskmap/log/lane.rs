@@ -105,6 +105,32 @@ impl Lane {
         self.factory.segment_bytes
     }
 
+    const fn segment_units(&self) -> u64 {
+        self.factory.segment_bytes / UNIT_BYTES as u64
+    }
+
+    pub(crate) const fn factory(&self) -> &SegmentFactory {
+        &self.factory
+    }
+
+    /// Bytes that can be appended before another file is needed; 0 if that is hard to tell just
+    /// now.
+    pub(crate) fn open_room_bytes(&self) -> u64 {
+        let Some(roll) = self.roll.try_lock() else { return 0 };
+        if roll.segment.is_none() {
+            return 0;
+        }
+        let blocks = self.table.blocks_per_segment() - roll.next_block;
+        (blocks * self.shared.tail.block_bytes()) as u64
+    }
+
+    /// Whether the segment still has its slot.
+    pub(crate) fn holds(&self, segment: &Arc<Segment>) -> bool {
+        self.table.entry(segment.slot).is_some_and(|entry| {
+            entry.segment.load().as_ref().is_some_and(|now| Arc::ptr_eq(now, segment))
+        })
+    }
+
     /// Longest value that fits into a segment, and into the format.
     pub(crate) const fn value_bytes_max(&self, key_bytes: usize) -> usize {
         let room = self.factory.segment_bytes as usize - SEGMENT_HEADER_BYTES;
@@ -300,7 +326,7 @@ impl Lane {
         let state = self.shared.tail.state(buffer);
         let place = self.table.place_of_units(state.base_units.load(Ordering::Relaxed));
         if let Some(entry) = self.table.entry(place.slot) {
-            entry.add_used(units);
+            entry.add_used(place.block, units);
         }
         let before = state.progress.fetch_add(u64::from(units) << 32, Ordering::AcqRel);
         if before as u32 == units {
@@ -349,8 +375,10 @@ impl Lane {
 
     pub(super) fn open_segment(&self, roll: &mut Roll) -> Result<()> {
         if let Some(old) = roll.segment.take() {
-            if let Some(entry) = self.table.entry(old.slot) {
-                entry.seal();
+            if let Some(entry) = self.table.entry(old.slot)
+                && entry.seal(&old)
+            {
+                self.shared.ring_again();
             }
             self.retire_if_spent(old.slot);
         }
@@ -395,7 +423,7 @@ impl Lane {
         tail.state(buffer).progress.store(u64::from(start), Ordering::Relaxed);
         if let Some(entry) = self.table.entry(slot) {
             entry.block_opened();
-            entry.add_dead(header_units);
+            entry.add_dead(header_units, self.segment_units());
             entry.set_block(block, reference);
         }
         self.state.store(open_state(buffer, start), Ordering::Release);
@@ -406,7 +434,9 @@ impl Lane {
     pub(crate) fn record_died(&self, units_at: u64, units: u32) {
         let place = self.table.place_of_units(units_at);
         if let Some(entry) = self.table.entry(place.slot) {
-            entry.add_dead(units);
+            if entry.add_dead(units, self.segment_units()) {
+                self.shared.ring();
+            }
             if entry.is_spent() {
                 self.retire_if_spent(place.slot);
             }

@@ -3,14 +3,17 @@
 //! A location is a byte offset / 16 in the address space of its lane: segment slot, then offset. A
 //! slot is reused when its segment is gone; the incarnation of a segment never is.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 
 use super::record::UNIT_BYTES;
 use super::tail::BlockRef;
+use super::walk::Extent;
 use crate::diskmap::space::{Space, Taken};
 use crate::index::Location;
 use crate::runtime::Disk;
@@ -42,6 +45,13 @@ pub(crate) struct Segment {
     taken: OnceLock<Taken>,
     file: OnceLock<Box<dyn StorageFile>>,
     dead: AtomicBool,
+    /// Blocks whose every byte is in the file.
+    written_blocks: AtomicU32,
+    /// Once sealed: the blocks that were opened. `u32::MAX` before.
+    sealed_blocks: AtomicU32,
+    /// Compaction has no more to do with it: all that was live was moved, or it is damaged.
+    left_alone: AtomicBool,
+    read_errors: AtomicU32,
 }
 
 /// What a lane needs to make segments.
@@ -78,6 +88,10 @@ impl SegmentFactory {
             taken: OnceLock::new(),
             file: OnceLock::new(),
             dead: AtomicBool::new(false),
+            written_blocks: AtomicU32::new(0),
+            sealed_blocks: AtomicU32::new(u32::MAX),
+            left_alone: AtomicBool::new(false),
+            read_errors: AtomicU32::new(0),
         }
     }
 
@@ -133,6 +147,37 @@ impl Segment {
         &self.path
     }
 
+    /// The last write of a block is done. True if that makes the segment complete.
+    pub(crate) fn block_written(&self) -> bool {
+        let written = self.written_blocks.fetch_add(1, Ordering::SeqCst) + 1;
+        written == self.sealed_blocks.load(Ordering::SeqCst)
+    }
+
+    /// No block is opened any more. True if that makes the segment complete.
+    fn seal(&self, opened_blocks: u32) -> bool {
+        self.sealed_blocks.store(opened_blocks, Ordering::SeqCst);
+        self.is_complete()
+    }
+
+    /// Sealed, and all of it in the file. Stays so.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.written_blocks.load(Ordering::SeqCst) == self.sealed_blocks.load(Ordering::SeqCst)
+    }
+
+    /// Compaction does not look at it from now on.
+    pub(crate) fn leave_alone(&self) {
+        self.left_alone.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_left_alone(&self) -> bool {
+        self.left_alone.load(Ordering::Acquire)
+    }
+
+    /// Counts an error of reading it for compaction.
+    pub(crate) fn count_read_error(&self) -> u32 {
+        self.read_errors.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     /// Nothing in it is wanted any more: blocks that still wait need not be written.
     pub(crate) fn mark_dead(&self) {
         self.dead.store(true, Ordering::Release);
@@ -167,6 +212,11 @@ pub(crate) struct SlotEntry {
     pub(crate) segment: ArcSwapOption<Segment>,
     /// For each block, the buffer it is (or was last) in.
     blocks: OnceLock<Box<[AtomicU64]>>,
+    /// For each block that was closed, the units that were reserved in it.
+    used_in_blocks: OnceLock<Box<[AtomicU32]>>,
+    /// Parts in which a long record was begun and not finished.
+    gaps: Mutex<Vec<Range<u32>>>,
+    opened_blocks: AtomicU32,
     /// Units of its closed blocks, but for what fills the last one's end.
     used_units: AtomicU64,
     /// Units, of open blocks too, that are header, padding or records that nobody wants any more.
@@ -259,6 +309,14 @@ impl SlotTable {
         entry
             .blocks
             .get_or_init(|| (0..self.blocks_per_segment).map(|_| AtomicU64::new(0)).collect());
+        let used = entry
+            .used_in_blocks
+            .get_or_init(|| (0..self.blocks_per_segment).map(|_| AtomicU32::new(0)).collect());
+        for word in used {
+            word.store(0, Ordering::Relaxed);
+        }
+        entry.gaps.lock().clear();
+        entry.opened_blocks.store(0, Ordering::Relaxed);
         entry.used_units.store(0, Ordering::Relaxed);
         entry.dead_units.store(0, Ordering::Relaxed);
         entry.unfinished_blocks.store(0, Ordering::Relaxed);
@@ -282,6 +340,9 @@ impl SlotEntry {
         Self {
             segment: ArcSwapOption::empty(),
             blocks: OnceLock::new(),
+            used_in_blocks: OnceLock::new(),
+            gaps: Mutex::default(),
+            opened_blocks: AtomicU32::new(0),
             used_units: AtomicU64::new(0),
             dead_units: AtomicU64::new(0),
             unfinished_blocks: AtomicU32::new(0),
@@ -301,6 +362,7 @@ impl SlotEntry {
     }
 
     pub(crate) fn block_opened(&self) {
+        self.opened_blocks.fetch_add(1, Ordering::Relaxed);
         self.unfinished_blocks.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -309,18 +371,55 @@ impl SlotEntry {
         self.unfinished_blocks.fetch_sub(1, Ordering::AcqRel);
     }
 
-    pub(crate) fn seal(&self) {
+    /// No block of `segment`, which is in this slot, is opened any more. True if it is complete.
+    pub(crate) fn seal(&self, segment: &Segment) -> bool {
         self.sealed.store(true, Ordering::Release);
+        segment.seal(self.opened_blocks.load(Ordering::Relaxed))
     }
 
     /// A block with these units is about to be closed. Counting by block keeps reservations from
     /// meeting on one more word.
-    pub(crate) fn add_used(&self, units: u32) {
+    pub(crate) fn add_used(&self, block: usize, units: u32) {
+        if let Some(word) = self.used_in_blocks.get().and_then(|used| used.get(block)) {
+            word.store(units, Ordering::Release);
+        }
         self.used_units.fetch_add(u64::from(units), Ordering::AcqRel);
     }
 
-    pub(crate) fn add_dead(&self, units: u32) {
-        self.dead_units.fetch_add(u64::from(units), Ordering::AcqRel);
+    /// True each time that a 64th more of a segment of `segment_units` has died.
+    pub(crate) fn add_dead(&self, units: u32, segment_units: u64) -> bool {
+        let before = self.dead_units.fetch_add(u64::from(units), Ordering::AcqRel);
+        let shift = segment_units.trailing_zeros() - 6;
+        before >> shift != (before + u64::from(units)) >> shift
+    }
+
+    /// Units of the header, of padding and of dead records, and of all that was reserved in closed
+    /// blocks.
+    pub(crate) fn dead_and_used_units(&self) -> (u64, u64) {
+        let dead = self.dead_units.load(Ordering::Acquire);
+        (dead, self.used_units.load(Ordering::Acquire))
+    }
+
+    /// A long record was begun here and not finished; its bytes are no record.
+    pub(crate) fn add_gap(&self, units: Range<u32>) {
+        self.gaps.lock().push(units);
+    }
+
+    /// What of `segment`, which is in this slot, holds records; `None` until it is complete: sealed
+    /// and all of it in its file. Nothing of it changes from then on.
+    pub(crate) fn extent(&self, segment: &Segment) -> Option<Extent> {
+        if !segment.is_complete() || self.unfinished_blocks.load(Ordering::Acquire) != 0 {
+            return None;
+        }
+        let used = self.used_in_blocks.get()?;
+        let used_units = used.iter().map(|word| word.load(Ordering::Acquire)).collect();
+        Some(Extent { used_units, gaps: self.gaps.lock().clone() })
+    }
+
+    /// Bytes of dead records and padding.
+    pub(crate) fn dead_bytes(&self) -> u64 {
+        let (dead, _) = self.dead_and_used_units();
+        (dead * UNIT_BYTES as u64).saturating_sub(SEGMENT_HEADER_BYTES as u64)
     }
 
     /// Units of records in use, plus `open_units` of a block that is not closed yet.

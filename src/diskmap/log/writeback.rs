@@ -12,6 +12,7 @@ use parking_lot::{Condvar, Mutex};
 use super::record::UNIT_BYTES;
 use super::segment::Segment;
 use super::tail::Tail;
+use crate::runtime::background::Bell;
 use crate::{Error, Result};
 
 /// A range of a block whose bytes are all committed.
@@ -70,6 +71,8 @@ pub(crate) struct Shared {
     job_done: Condvar,
     /// Bytes of all blocks that wait for `flush_bytes` to be exceeded.
     waiting_bytes: AtomicU64,
+    /// Rung when there may be something to compact.
+    bell: OnceLock<Arc<Bell>>,
     /// The map is closing: blocks that are not yet written need not be.
     discard: AtomicBool,
 }
@@ -83,7 +86,29 @@ impl Shared {
             jobs: Mutex::default(),
             job_done: Condvar::new(),
             waiting_bytes: AtomicU64::new(0),
+            bell: OnceLock::new(),
             discard: AtomicBool::new(false),
+        }
+    }
+
+    /// To be rung from now on; the first one given stays.
+    pub(crate) fn set_bell(&self, bell: Arc<Bell>) {
+        let _ = self.bell.set(bell);
+    }
+
+    /// Records have died, more than a few.
+    pub(crate) fn ring(&self) {
+        if let Some(bell) = self.bell.get() {
+            bell.ring();
+        }
+    }
+
+    /// A segment is complete; only of interest where records have died before.
+    pub(crate) fn ring_again(&self) {
+        if let Some(bell) = self.bell.get()
+            && bell.rings() > 0
+        {
+            bell.ring();
         }
     }
 
@@ -118,6 +143,9 @@ impl Shared {
             return;
         }
         if write.last {
+            if wanted && write.segment.block_written() {
+                self.ring_again();
+            }
             self.tail.give_back(write.buffer);
         }
     }

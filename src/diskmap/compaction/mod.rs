@@ -1,0 +1,23 @@
+//! Compaction: live records move out of segments that are mostly dead, so that these can go.
+//!
+//! ```text
+//!   strategy      which runs to merge: what a strategy is asked and answers
+//!   size_tiered   the one there is
+//!   merge         one merge under way, in steps
+//!   worker        a map's turns on the runtime's background thread, and `DiskMap::compact`
+//!   backpressure  how long writers wait while compaction is behind
+//! ```
+//!
+//! docs/design.md, section 5, has the invariants C1..C6. For maps that do not outlive their
+//! process: a segment goes as soon as its last live record has moved.
+
+mod backpressure;
+mod merge;
+mod size_tiered;
+mod strategy;
+mod worker;
+
+pub use backpressure::{Backpressure, Thresholds};
+pub use size_tiered::SizeTiered;
+pub use strategy::{Choice, CompactionStrategy, Offer};
+pub(crate) use worker::{Parts as WorkerParts, Worker};
