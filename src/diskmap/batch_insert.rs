@@ -29,6 +29,7 @@ impl<K: Key> DiskMap<K> {
         check_states(batch.keys.len(), states)?;
         self.shared.failure.check()?;
         let generation = self.generation.load();
+        self.check_writable(&generation)?;
         let options = self.options(wait, false);
         let mut pipeline = Pipeline::new(batch.keys.len());
         let mut cold = ColdQueue::default();

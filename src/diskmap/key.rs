@@ -10,6 +10,9 @@ pub trait Key: Copy + Eq + Send + Sync + std::fmt::Debug + 'static {
     /// The bytes that are stored and compared.
     fn as_bytes(&self) -> &[u8];
 
+    /// The key of these bytes; none if they are not `BYTES` long.
+    fn from_bytes(bytes: &[u8]) -> Option<Self>;
+
     /// The keyed hash that places it in the index.
     fn hash(&self, hasher: &KeyedHasher) -> KeyHash;
 }
@@ -19,6 +22,10 @@ impl Key for [u8; 32] {
 
     fn as_bytes(&self) -> &[u8] {
         self
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok()
     }
 
     fn hash(&self, hasher: &KeyedHasher) -> KeyHash {
@@ -31,6 +38,10 @@ impl Key for [u8; 36] {
 
     fn as_bytes(&self) -> &[u8] {
         self
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok()
     }
 
     fn hash(&self, hasher: &KeyedHasher) -> KeyHash {
