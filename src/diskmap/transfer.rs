@@ -5,8 +5,10 @@
 //! more. Keys go in groups: records in the tail as they come, those in files in the order of the
 //! log, so that the reads are few and long.
 //!
-//! The memory of a transfer is bounded whatever the number of keys: `GROUP_KEYS` places of 16 bytes
-//! and `STAGED_BYTES_MAX` of records.
+//! The memory of a transfer is bounded whatever the number of keys: `GROUP_KEYS` places of 16 bytes,
+//! and as many records as the memory budget grants, up to `STAGED_BYTES_MAX`.
+
+use std::sync::Arc;
 
 use super::batch::{Batch, CHUNK, ColdQueue, ItemState, Pipeline, check_states};
 use super::cold::ColdItem;
@@ -17,6 +19,7 @@ use super::op::{Op, Options};
 use super::read::Scratch;
 use super::{DiskMap, Wait};
 use crate::index::{Location, Purpose};
+use crate::memory::MemoryReserve;
 use crate::{Error, Result};
 
 /// Keys whose records are sorted by place together.
@@ -26,11 +29,14 @@ const STEP_KEYS: usize = 16 << 10;
 /// Records that one step reads from files: in number, and in bytes of files.
 const STEP_READS: usize = 8 << 10;
 const STEP_READ_BYTES: u64 = 8 << 20;
-/// Memory of the records between source and destination.
-const STAGED_BYTES_MAX: usize = 64 << 20;
+/// Memory of the records between source and destination, and by how much the budget is asked.
+const STAGED_BYTES_MAX: usize = 256 << 20;
+const CHARGE_BYTES: usize = 16 << 20;
 /// While records are read a second time: from here on they are inserted.
 const COPIED_BYTES: usize = 4 << 20;
-/// Why reading stops when `STAGED_BYTES_MAX` is reached.
+/// As much at most, and one record.
+const COPIED_BYTES_MAX: usize = 4 * COPIED_BYTES;
+/// Why reading stops there.
 const FULL: &str = "the records of a transfer are to be inserted first";
 /// Memory of a staged record beside key and value.
 const STAGED_ITEM_BYTES: usize = 32;
@@ -84,6 +90,37 @@ struct Staged<K> {
     subtree_indexes: Vec<u16>,
     /// How many of them are in the destination.
     inserted: usize,
+    charge: Charge,
+}
+
+/// Bytes taken from a memory budget, given back on drop.
+#[derive(Debug, Default)]
+struct Charge {
+    reserve: Option<Arc<dyn MemoryReserve>>,
+    bytes: usize,
+}
+
+impl Charge {
+    /// Whether `bytes` are granted, those before included. Without a budget they are.
+    fn covers(&mut self, bytes: usize) -> bool {
+        while let Some(reserve) = &self.reserve
+            && self.bytes < bytes
+        {
+            if reserve.reserve("records that are moved", CHARGE_BYTES as u64).is_err() {
+                return false;
+            }
+            self.bytes += CHARGE_BYTES;
+        }
+        true
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        if let Some(reserve) = &self.reserve {
+            reserve.release(self.bytes as u64);
+        }
+    }
 }
 
 impl<K: Key> Staged<K> {
@@ -95,11 +132,17 @@ impl<K: Key> Staged<K> {
             offsets: vec![0],
             subtree_indexes: Vec::new(),
             inserted: 0,
+            charge: Charge::default(),
         }
     }
 
     fn bytes(&self) -> usize {
         self.arena.len() + self.positions.len() * (K::BYTES + STAGED_ITEM_BYTES)
+    }
+
+    /// Memory taken, more than what is in use.
+    fn capacity(&self) -> usize {
+        self.arena.capacity() + self.positions.capacity() * (K::BYTES + STAGED_ITEM_BYTES)
     }
 
     fn push(&mut self, position: usize, key: &K, value: &[u8], subtree_index: u16) {
@@ -213,6 +256,9 @@ impl<K: Key> Transfer<K> {
             return Err(Error::InvalidArgument("a map cannot be moved to itself".to_owned()));
         }
         map.check_writable(&map.generation.load())?;
+        if self.staged.charge.bytes == 0 {
+            self.staged.charge.reserve.clone_from(&map.plan.index.reserve);
+        }
         match self.phase {
             Phase::Ended(progress) => return Ok(progress),
             Phase::Check => {
@@ -332,7 +378,11 @@ impl<K: Key> Transfer<K> {
             return;
         }
         self.staged.push(position, key, value, subtree_index);
-        if self.phase == Phase::Check && self.staged.bytes() > STAGED_BYTES_MAX {
+        // What is copied later is little, and goes without asking.
+        let granted = self.phase == Phase::Copy
+            || (self.staged.bytes() <= STAGED_BYTES_MAX
+                && self.staged.charge.covers(self.staged.capacity()));
+        if !granted {
             self.staging = false;
             self.staged = Staged::new();
         }
@@ -409,7 +459,7 @@ impl<K: Key> Transfer<K> {
         }
         let options = source.options(Wait::Allowed, self.staging);
         source.get_cold(&generation, keys, options, &mut queue, &mut |position, value, index| {
-            if self.phase == Phase::Copy && self.staged.bytes() > STAGED_BYTES_MAX {
+            if self.phase == Phase::Copy && self.staged.bytes() > COPIED_BYTES_MAX {
                 return Err(Error::WouldBlock(FULL));
             }
             seen.push(position);
