@@ -1,5 +1,6 @@
-//! What the machine gives, for the benchmarks to be held against: sequential direct writes and reads,
-//! random reads of 4 KiB, memory copies and random reads of cache lines. One JSON object on stdout.
+//! What the machine gives, for the benchmarks to be held against: sequential direct writes and
+//! reads, random reads of 4 KiB, memory copies and random reads of cache lines. One JSON object on
+//! stdout.
 //!
 //! ```text
 //! cargo bench --bench limits -- write DIR BYTES          blocks of 2 MiB, fdatasync at the end

@@ -25,8 +25,8 @@ func ExampleNew() {
 	// Output: true false 1 1
 }
 
-// A block has been mined: the map is rotated, what is not in the block moves to the new content, and
-// the old one is closed.
+// A block has been mined: the map is rotated, what is not in the block moves to the new content,
+// and the old one is closed.
 func ExampleTxMap_rotate() {
 	type Hash [32]byte
 	m, err := txmap.New[Hash](nil, settings.Settings{}, txmap.TxInpointsCodec[Hash]{})

@@ -75,8 +75,8 @@ func (m *DiskTxMap[H, V]) keys(p patience) ([]H, error) {
 	return all, err
 }
 
-// iterate fills keys, arena and results again and again and calls visit after each time. The gate is
-// not held meanwhile, so visit may use the map, and close it.
+// iterate fills keys, arena and results again and again and calls visit after each time. The gate
+// is not held meanwhile, so visit may use the map, and close it.
 func (c *core) iterate(p patience, keysOnly bool, keys, arena []byte, results []ffi.Lookup,
 	visit func(count int, arena []byte) (stop bool, err error)) error {
 	var cursor ffi.Cursor
@@ -112,8 +112,8 @@ func (c *core) iterate(p patience, keysOnly bool, keys, arena []byte, results []
 	}
 }
 
-// Iter calls f with every entry until it returns true; see TxMap. It copies one part of the map at a
-// time.
+// Iter calls f with every entry until it returns true; see TxMap. It copies one part of the map at
+// a time.
 func (m *HeapTxMap[H, V]) Iter(f func(H, V) bool) { m.sticky.keep(m.IterErr(f)) }
 
 // IterErr is Iter with an error result.

@@ -10,8 +10,8 @@ import (
 // moveChunk is how many entries go through Go at once, between maps of different kinds.
 const moveChunk = 4096
 
-// MoveFrom inserts what hashes have in source; see TxMap. From another DiskTxMap with the same codec
-// records are copied without decoding; those in files are read in the order of the log.
+// MoveFrom inserts what hashes have in source; see TxMap. From another DiskTxMap with the same
+// codec records are copied without decoding; those in files are read in the order of the log.
 func (m *DiskTxMap[H, V]) MoveFrom(source TxMap[H, V], hashes []H, wasSet []bool) (int, error) {
 	if err := sameLength(len(hashes), len(hashes), len(wasSet), wasSet == nil); err != nil {
 		return -1, err
@@ -75,8 +75,8 @@ func (c *core) moveSteps(p patience, source *core, transfer ffi.Transfer, to, fr
 	return -1, nil
 }
 
-// MoveFrom inserts what hashes have in source; see TxMap. Both maps then hold the same value, unless
-// the codec is a Cloner.
+// MoveFrom inserts what hashes have in source; see TxMap. Both maps then hold the same value,
+// unless the codec is a Cloner.
 func (m *HeapTxMap[H, V]) MoveFrom(source TxMap[H, V], hashes []H, wasSet []bool) (int, error) {
 	if err := sameLength(len(hashes), len(hashes), len(wasSet), wasSet == nil); err != nil {
 		return -1, err

@@ -7,8 +7,9 @@ import (
 )
 
 // Rotate takes the content out as a read-only map; see TxMap. It keeps its index in RAM and its
-// files until it is closed; the tail is shared, so records that were in it are read from there until
-// the new content needs the room. If a write of this map fails, the old content reports it too.
+// files until it is closed; the tail is shared, so records that were in it are read from there
+// until the new content needs the room. If a write of this map fails, the old content reports it
+// too.
 func (m *DiskTxMap[H, V]) Rotate() (TxMap[H, V], error) {
 	var handle ffi.TxMap
 	err := m.core.use(func(native ffi.TxMap) (err error) {
@@ -80,8 +81,9 @@ func (m *HeapTxMap[H, V]) Freeze() {
 	m.frozen.Store(true)
 	// Who holds a lock now may have asked before; who takes one after us sees the flag.
 	for i := range m.shards {
-		m.shards[i].mu.Lock()
-		m.shards[i].mu.Unlock() //nolint:staticcheck // an empty section is what is wanted
+		s := &m.shards[i]
+		s.mu.Lock()
+		s.mu.Unlock()
 	}
 }
 

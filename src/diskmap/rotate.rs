@@ -1,5 +1,5 @@
-//! Replacing the content of a map: rotation, and what a rotated content holds in common with the map
-//! that it comes from. Freezing a content.
+//! Replacing the content of a map: rotation, and what a rotated content holds in common with the
+//! map that it comes from. Freezing a content.
 //!
 //! A rotated content is a [`DiskMap`] of its own that shares tail, failure and directories with its
 //! map. Whichever of them is dropped last removes the directories.

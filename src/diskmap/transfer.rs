@@ -5,8 +5,8 @@
 //! more. Keys go in groups: records in the tail as they come, those in files in the order of the
 //! log, so that the reads are few and long.
 //!
-//! The memory of a transfer is bounded whatever the number of keys: `GROUP_KEYS` places of 16 bytes,
-//! and as many records as the memory budget grants, up to `STAGED_BYTES_MAX`.
+//! The memory of a transfer is bounded whatever the number of keys: `GROUP_KEYS` places of 16
+//! bytes, and as many records as the memory budget grants, up to `STAGED_BYTES_MAX`.
 
 use std::sync::Arc;
 
@@ -388,7 +388,7 @@ impl<K: Key> Transfer<K> {
         }
     }
 
-    /// Whether what is staged must be inserted before more is read. (A check stops staging instead.)
+    /// Whether what is staged must be inserted before more is read. (A check stops staging.)
     fn is_full(&self) -> bool {
         self.phase == Phase::Copy && self.staged.bytes() >= COPIED_BYTES
     }

@@ -345,8 +345,8 @@ pub unsafe extern "C" fn blocktier_txmap_length(
     }
 }
 
-/// Removes everything; a frozen map takes writes again. Calls that run meanwhile count as before the
-/// clear. If it fails the content is unchanged.
+/// Removes everything; a frozen map takes writes again. Calls that run meanwhile count as before
+/// the clear. If it fails the content is unchanged.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_txmap_clear(
     map: *const blocktier_txmap_t,

@@ -69,7 +69,8 @@ pub(crate) struct Lane {
     pub(super) state: AtomicU64,
     pub(super) roll: Mutex<Roll>,
     pub(super) free_slots: Mutex<Vec<u32>>,
-    /// Iterations under way; changed under `free_slots`. While there are any no segment is given up.
+    /// Iterations under way, changed under `free_slots`. While there are any no segment is given
+    /// up.
     pub(super) pins: AtomicU32,
     /// Blocks that are closed and wait for their last commit.
     pub(super) closing: AtomicU32,
