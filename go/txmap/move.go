@@ -62,9 +62,11 @@ func (c *core) moveSteps(p patience, source *core, transfer ffi.Transfer, to, fr
 		if p.ctx.Err() != nil {
 			return -1, context.Cause(p.ctx)
 		}
-		err := c.await(p, step(ffi.NonBlocking), func(disk bool) error {
-			return step(writeFlags(disk))
-		})
+		err := c.crowded()
+		if err == nil {
+			err = step(ffi.NonBlocking)
+		}
+		err = c.await(p, err, func(disk bool) error { return step(writeFlags(disk)) })
 		if err == error(ffi.NotFound) {
 			return position, nil
 		}

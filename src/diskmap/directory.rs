@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 
+use super::space::Space;
 use crate::Result;
 use crate::events::EventLevel;
 use crate::runtime::{Disk, Runtime};
@@ -22,6 +23,7 @@ pub(crate) struct MapDirectory {
     path: PathBuf,
     disk: Arc<Disk>,
     storage: Arc<dyn Storage>,
+    space: Arc<Space>,
     lock: Option<DirLock>,
 }
 
@@ -33,6 +35,7 @@ impl MapDirectory {
         parent: &Path,
         name: Option<&str>,
         store_id: u64,
+        space: Arc<Space>,
     ) -> Result<Self> {
         let disk = runtime.disk(parent)?;
         let storage = Arc::clone(runtime.storage());
@@ -50,11 +53,15 @@ impl MapDirectory {
             // Refused while somebody's lock file is in it.
             let _ = storage.remove_dir(&path);
         })?;
-        Ok(Self { path, disk, storage, lock: Some(lock) })
+        Ok(Self { path, disk, storage, space, lock: Some(lock) })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(crate) const fn space(&self) -> &Arc<Space> {
+        &self.space
     }
 
     pub(crate) const fn disk(&self) -> &Arc<Disk> {

@@ -33,6 +33,7 @@ mod op;
 mod plan;
 mod read;
 mod rotate;
+mod space;
 mod stats;
 mod transfer;
 mod write;
@@ -125,7 +126,11 @@ impl<K: Key> DiskMap<K> {
         let directories = settings
             .dirs
             .iter()
-            .map(|dir| MapDirectory::create(runtime, dir, settings.name.as_deref(), store_id))
+            .enumerate()
+            .map(|(position, dir)| {
+                let space = plan::space(settings, position);
+                MapDirectory::create(runtime, dir, settings.name.as_deref(), store_id, space)
+            })
             .collect::<Result<Vec<_>>>()?;
         let reserve: Arc<dyn MemoryReserve> = Arc::clone(runtime.budget()) as _;
         let process = runtime.settings();
@@ -148,12 +153,14 @@ impl<K: Key> DiskMap<K> {
                 kernel: scan_kernel(process.kernel),
                 prefault: settings.prefault,
                 reserve: Some(reserve),
+                preparer: runtime.preparer().map(|preparer| Arc::clone(preparer) as _),
             },
             direct: process.direct_io,
             store_id,
         });
         let factories = plan.factories::<K>(runtime.storage(), &directories, 0);
-        let generation = Arc::new(Generation::new(&shared, &plan.index, factories)?);
+        let generation =
+            Arc::new(Generation::new(&shared, &plan.index, factories, &plan::weights(settings))?);
         let generation = Arc::new(ArcSwap::new(generation));
         let age = Duration::from_millis(settings.flush_age_ms);
         let ticker = Arc::new(AgeFlush { generation: Arc::clone(&generation), age });

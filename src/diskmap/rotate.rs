@@ -15,7 +15,7 @@ use super::generation::Generation;
 use super::key::Key;
 use super::log::writeback::Shared;
 use super::stats::Counters;
-use super::{AgeFlush, DiskMap};
+use super::{AgeFlush, DiskMap, plan};
 use crate::runtime::{Runtime, Tick};
 use crate::{Error, Result};
 
@@ -69,7 +69,8 @@ impl<K: Key> DiskMap<K> {
         let mut number = self.next_generation.lock();
         self.shared.failure.check()?;
         let factories = self.plan.factories::<K>(&self.storage, &self.directories, *number);
-        let fresh = Generation::new(&self.shared, &self.plan.index, factories)?;
+        let weights = plan::weights(&self.plan.settings);
+        let fresh = Generation::new(&self.shared, &self.plan.index, factories, &weights)?;
         *number += 1;
         let old = self.generation.swap(Arc::new(fresh));
         // Its blocks must not keep the new one waiting.

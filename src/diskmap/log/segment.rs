@@ -11,6 +11,7 @@ use arc_swap::ArcSwapOption;
 
 use super::record::UNIT_BYTES;
 use super::tail::BlockRef;
+use crate::diskmap::space::{Space, Taken};
 use crate::index::Location;
 use crate::runtime::Disk;
 use crate::storage::{CreateOptions, Storage, StorageFile};
@@ -37,6 +38,8 @@ pub(crate) struct Segment {
     direct: bool,
     disk: Arc<Disk>,
     storage: Arc<dyn Storage>,
+    space: Arc<Space>,
+    taken: OnceLock<Taken>,
     file: OnceLock<Box<dyn StorageFile>>,
     dead: AtomicBool,
 }
@@ -52,6 +55,7 @@ pub(crate) struct SegmentFactory {
     pub(crate) segment_bytes: u64,
     pub(crate) direct: bool,
     pub(crate) disk: Arc<Disk>,
+    pub(crate) space: Arc<Space>,
     pub(crate) storage: Arc<dyn Storage>,
 }
 
@@ -70,6 +74,8 @@ impl SegmentFactory {
             direct: self.direct,
             disk: Arc::clone(&self.disk),
             storage: Arc::clone(&self.storage),
+            space: Arc::clone(&self.space),
+            taken: OnceLock::new(),
             file: OnceLock::new(),
             dead: AtomicBool::new(false),
         }
@@ -105,8 +111,11 @@ impl Segment {
     pub(crate) fn file_for_write(&self) -> Result<&dyn StorageFile> {
         if self.file.get().is_none() {
             let options = CreateOptions { allocate_bytes: self.bytes, direct: self.direct };
+            let directory = self.path.parent().unwrap_or(&self.path);
+            let taken = self.space.take(self.bytes, directory, self.storage.as_ref())?;
             let file = self.storage.create(&self.path, &options)?;
             let _ = self.file.set(file);
+            let _ = self.taken.set(taken);
         }
         self.file().ok_or(Error::Closed("segment"))
     }
@@ -138,12 +147,14 @@ impl Drop for Segment {
     fn drop(&mut self) {
         if self.file.take().is_some() {
             let (storage, path) = (Arc::clone(&self.storage), std::mem::take(&mut self.path));
+            let taken = self.taken.take();
             // Unlinking a large file takes milliseconds; whoever drops the last reference need not
             // wait for it.
             self.disk.submit(Box::new(move || {
                 if let Err(error) = storage.remove_file(&path) {
                     tracing::debug!(%error, "segment was gone already");
                 }
+                drop(taken);
             }));
         }
     }
