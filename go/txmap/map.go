@@ -6,6 +6,9 @@
 // ([TxMap]) and are generic over the node's own hash type H and value type V, whose [Codec] the
 // caller gives. [New] chooses by settings.
 //
+// When a block is done, Rotate takes the content out as a read-only map, MoveFrom brings the rest
+// into the new content, and closing the old map removes its files.
+//
 // Calls without an error result wait until they can be answered or the map has failed. On failure
 // they return zero values, and the first error is kept for Err and TakeErr. The forms with an error
 // result return within the write timeout.
