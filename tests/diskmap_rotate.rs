@@ -321,6 +321,8 @@ fn a_move_that_may_not_wait_goes_on_where_it_stopped() {
             Err(error) => panic!("{error}"),
         }
     }
+    let fewer = transfer.step(&other, &map, &keys[1..], Wait::Allowed, &mut states[1..]);
+    assert!(matches!(fewer, Err(Error::InvalidArgument(_))));
     assert!(room > 0 && reads > 0, "{room} times room was missing, {reads} times a read");
     assert!(states.iter().all(|state| *state == ItemState::Done));
     check(&other, &model, 3000);

@@ -67,6 +67,8 @@ enum Phase {
 #[derive(Debug)]
 pub struct Transfer<K: Key> {
     phase: Phase,
+    /// Number of keys, since the first step.
+    keys: Option<usize>,
     /// Whether what is found is kept; while checking not any more once it was too much.
     staging: bool,
     staged: Staged<K>,
@@ -228,6 +230,7 @@ impl<K: Key> Transfer<K> {
     pub fn new() -> Self {
         Self {
             phase: Phase::Check,
+            keys: None,
             staging: true,
             staged: Staged::new(),
             group: 0,
@@ -252,6 +255,10 @@ impl<K: Key> Transfer<K> {
         states: &mut [ItemState],
     ) -> Result<Progress> {
         check_states(keys.len(), states)?;
+        if *self.keys.get_or_insert(keys.len()) != keys.len() {
+            let text = "a transfer goes on with the keys that it began with";
+            return Err(Error::InvalidArgument(text.to_owned()));
+        }
         if std::ptr::eq(map, source) {
             return Err(Error::InvalidArgument("a map cannot be moved to itself".to_owned()));
         }
