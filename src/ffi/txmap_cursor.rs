@@ -54,8 +54,8 @@ pub unsafe extern "C" fn blocktier_cursor_free(
 /// OK, 0 means the end.
 ///
 /// WOULD_BLOCK with BLOCKTIER_NONBLOCKING, or an error, is returned only if `*count` would be 0:
-/// the same call can be repeated, nothing is skipped. BUFFER_TOO_SMALL if the arena does not even hold
-/// the first value: then `*needed` is its length.
+/// the same call can be repeated, nothing is skipped. BUFFER_TOO_SMALL if the arena does not even
+/// hold the first value: then `*needed` is its length.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_cursor_next(
     cursor: *mut blocktier_cursor_t,

@@ -369,8 +369,8 @@ blocktier_status_t blocktier_txmap_length(const struct blocktier_txmap_t *map,
                                           uint64_t *out,
                                           struct blocktier_error_t *error);
 
-// Removes everything; a frozen map takes writes again. Calls that run meanwhile count as before the
-// clear. If it fails the content is unchanged.
+// Removes everything; a frozen map takes writes again. Calls that run meanwhile count as before
+// the clear. If it fails the content is unchanged.
 blocktier_status_t blocktier_txmap_clear(const struct blocktier_txmap_t *map,
                                          struct blocktier_error_t *error);
 
@@ -494,9 +494,9 @@ blocktier_status_t blocktier_cursor_free(struct blocktier_cursor_t *cursor, stru
 // the other, and where they are to `results`, which has n elements. `*count` is how many; with
 // OK, 0 means the end.
 //
-// WOULD_BLOCK with BLOCKTIER_NONBLOCKING, or an error, is returned only if `*count` would be 0: the
-// same call can be repeated, nothing is skipped. BUFFER_TOO_SMALL if the arena does not even hold
-// the first value: then `*needed` is its length.
+// WOULD_BLOCK with BLOCKTIER_NONBLOCKING, or an error, is returned only if `*count` would be 0:
+// the same call can be repeated, nothing is skipped. BUFFER_TOO_SMALL if the arena does not even
+// hold the first value: then `*needed` is its length.
 blocktier_status_t blocktier_cursor_next(struct blocktier_cursor_t *cursor,
                                          size_t n,
                                          uint32_t flags,
