@@ -1,9 +1,11 @@
-//! What the machine gives, for the benchmarks to be held against: sequential direct writes, random
-//! reads of 4 KiB, memory copies and random reads of cache lines. One JSON object on stdout.
+//! What the machine gives, for the benchmarks to be held against: sequential direct writes and
+//! reads, random reads of 4 KiB, memory copies and random reads of cache lines. One JSON object on
+//! stdout.
 //!
 //! ```text
 //! cargo bench --bench limits -- write DIR BYTES          blocks of 2 MiB, fdatasync at the end
 //! cargo bench --bench limits -- read DIR BYTES SECONDS   4 KiB at random, depth 1 and 128
+//! cargo bench --bench limits -- sequential DIR BYTES     as write, then reads of 1 MiB, depth 8
 //! cargo bench --bench limits -- memory SECONDS
 //! ```
 //!
@@ -42,8 +44,11 @@ fn main() {
         ["read", dir, bytes, seconds] => {
             read_rates(Path::new(dir), number(bytes), number(seconds), &mut figures);
         }
+        ["sequential", dir, bytes] => sequential(Path::new(dir), number(bytes), &mut figures),
         ["memory", seconds] => memory_rates(number(seconds), &mut figures),
-        _ => panic!("want: write DIR BYTES | read DIR BYTES SECONDS | memory SECONDS"),
+        _ => panic!(
+            "want: write DIR BYTES | sequential DIR BYTES | read DIR BYTES SECONDS | memory SECONDS"
+        ),
     }
     println!("{}", Value::Object(figures));
 }
@@ -97,6 +102,34 @@ fn write_rate(dir: &Path, bytes: u64, figures: &mut Map<String, Value>) {
     let rate = bytes as f64 / start.elapsed().as_secs_f64();
     figures.insert("write_bytes_per_second".into(), rate.into());
     figures.insert("direct".into(), scratch.file.is_direct().into());
+}
+
+/// Writing bytes and reading them again, both in order.
+fn sequential(dir: &Path, bytes: u64, figures: &mut Map<String, Value>) {
+    const PIECE: usize = 1 << 20;
+    let bytes = blocks_of(bytes);
+    let storage = RealStorage::new(&RuntimeSettings::default());
+    let scratch = Scratch::new(&storage, dir, bytes);
+    let start = Instant::now();
+    scratch.fill(bytes);
+    let written = start.elapsed().as_secs_f64();
+    figures.insert("write_bytes_per_second".into(), (bytes as f64 / written).into());
+    let mut space = AlignedBuf::zeroed(8 * PIECE, scratch.file.alignment()).unwrap();
+    let start = Instant::now();
+    let mut pieces = (0..bytes).step_by(PIECE).peekable();
+    while pieces.peek().is_some() {
+        let mut requests: Vec<_> = space
+            .chunks_exact_mut(PIECE)
+            .zip(pieces.by_ref())
+            .map(|(piece, offset)| ReadRequest::new(offset, piece))
+            .collect();
+        scratch.file.read_batch(&mut requests);
+        for request in requests {
+            request.result.unwrap();
+        }
+    }
+    let read = start.elapsed().as_secs_f64();
+    figures.insert("read_bytes_per_second".into(), (bytes as f64 / read).into());
 }
 
 fn read_rates(dir: &Path, bytes: u64, seconds: u64, figures: &mut Map<String, Value>) {

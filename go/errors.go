@@ -50,6 +50,8 @@ var (
 	ErrSetting error = ffi.Setting
 	// ErrFormat: bytes of a file format break its rules; Error.Kind says which.
 	ErrFormat error = ffi.Format
+	// ErrFrozen: the map takes no writes; it is frozen, or the old content of a rotated map.
+	ErrFrozen error = ffi.Frozen
 )
 
 // FormatKind is the rule that the bytes of a file format break.

@@ -141,6 +141,10 @@ pub enum Error {
     #[error("map has failed and takes no more writes: {0}")]
     Failed(#[source] std::sync::Arc<Error>),
 
+    /// The map takes no writes: it is frozen, or the old content of a map that was rotated.
+    #[error("{0}")]
+    Frozen(&'static str),
+
     /// The object was closed.
     #[error("{0} is closed")]
     Closed(&'static str),
@@ -148,12 +152,22 @@ pub enum Error {
     /// A panic was caught; the object is unusable except for closing it.
     #[error("internal panic: {0}")]
     Panic(String),
+
+    /// An earlier panic made an object unusable that the call needs beside its own (C ABI only).
+    #[error("an earlier panic made {0} unusable; close it")]
+    Poisoned(&'static str),
 }
 
 impl Error {
     /// What [`Error::WouldBlock`] says when a file would have to be read; otherwise it is room that
     /// is missing.
     pub const BLOCKED_ON_READ: &str = "the record is on disk";
+
+    /// What a write on a frozen map is told.
+    pub const FROZEN: Self = Self::Frozen("the map is frozen; clear it to write again");
+
+    /// What a write on the old content of a rotated map is told.
+    pub const ROTATED: Self = Self::Frozen("a rotated map is read-only");
 }
 
 fn at_offset(offset: Option<u64>) -> String {

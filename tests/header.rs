@@ -10,9 +10,18 @@ fn generated() -> String {
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).unwrap();
     let mut builder = cbindgen::Builder::new().with_config(config);
     // In the order in which a reader meets them.
-    for part in
-        ["status", "layout", "runtime", "txmap", "txmap_batch", "node_array", "merkle", "subtree"]
-    {
+    for part in [
+        "status",
+        "layout",
+        "runtime",
+        "txmap",
+        "txmap_batch",
+        "txmap_cursor",
+        "txmap_rotate",
+        "node_array",
+        "merkle",
+        "subtree",
+    ] {
         builder = builder.with_src(root.join(format!("src/ffi/{part}.rs")));
     }
     let bindings = builder.generate().expect("cbindgen reads src/ffi");

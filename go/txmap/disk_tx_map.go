@@ -203,7 +203,8 @@ func (m *DiskTxMap[H, V]) Length() int {
 	return int(length)
 }
 
-// Clear removes everything. If that fails the old content stays and Err says why.
+// Clear removes everything; a frozen map takes writes again. If that fails the old content stays
+// and Err says why.
 func (m *DiskTxMap[H, V]) Clear() { m.core.sticky.keep(m.core.use(ffi.TxMap.Clear)) }
 
 // Flush writes what is only in RAM, waits for it and returns the first error of writing.

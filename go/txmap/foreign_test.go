@@ -49,6 +49,12 @@ type nodeDiskMap interface {
 	GetWithErr(hash nodeHash) (*nodeInpoints, bool, error)
 	SetBatch(hashes []nodeHash, inpoints []*nodeInpoints) error
 	UpdateSubtreeIndex(hash nodeHash, index int16)
+	UpdateSubtreeIndexBatch(hashes []nodeHash, index int16) (int, error)
+	MoveFrom(source txmap.TxMap[nodeHash, *nodeInpoints], hashes []nodeHash,
+		wasSet []bool) (int, error)
+	Keys() []nodeHash
+	Iter(f func(nodeHash, *nodeInpoints) bool)
+	Freeze()
 	TakeErr() error
 	TakeCloseWarn() error
 	Close() error
@@ -155,7 +161,27 @@ func TestForeignTypesFromSettings(t *testing.T) {
 		if err != nil || len(missing) != 1 || missing[0].TxID != b {
 			t.Errorf("%s: difference %v, %v", name, missing, err)
 		}
-		if err := errors.Join(m.Err(), m.Close()); err != nil {
+		old, err := m.Rotate()
+		if err != nil {
+			t.Fatal(err)
+		}
+		wasSet := make([]bool, 1)
+		if missing, err := m.MoveFrom(old, []nodeHash{a, b}, nil); missing != 1 || err != nil {
+			t.Errorf("%s: moved, missing %d, %v", name, missing, err)
+		}
+		if missing, err := m.MoveFrom(old, []nodeHash{a}, wasSet); missing != -1 || err != nil ||
+			!wasSet[0] {
+			t.Errorf("%s: missing %d, set %v, %v", name, missing, wasSet, err)
+		}
+		for hash, inpoints := range m.All() {
+			if hash != a || inpoints.SubtreeIndex != 9 || inpoints.Spent[0] != first.Spent[0] {
+				t.Errorf("%s: visits %v: %v", name, hash, inpoints)
+			}
+		}
+		if keys := m.Keys(); len(keys) != 1 || keys[0] != a {
+			t.Errorf("%s: keys %v", name, keys)
+		}
+		if err := errors.Join(m.Err(), old.Err(), m.Close(), old.Close()); err != nil {
 			t.Error(err)
 		}
 	}

@@ -17,7 +17,11 @@ type HeapTxMap[H ~[32]byte, V any] struct {
 	length atomic.Int64
 	closed atomic.Bool
 	sticky stickyError
-	shards [heapShards]heapShard[H, V]
+	// frozen refuses writes; it is set before and read under the locks of the shards. rotated says
+	// that it stays so.
+	frozen  atomic.Bool
+	rotated bool
+	shards  [heapShards]heapShard[H, V]
 }
 
 type heapShard[H ~[32]byte, V any] struct {
@@ -92,6 +96,9 @@ func (m *HeapTxMap[H, V]) set(hash H, value V) (replaced bool, err error) {
 	s := m.shard(&hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := m.writable(); err != nil {
+		return false, err
+	}
 	_, replaced = s.entries[hash]
 	s.entries[hash] = value
 	if !replaced {
@@ -116,6 +123,9 @@ func (m *HeapTxMap[H, V]) SetIfNotExistsErr(hash H, value V) (present V, inserte
 	s := m.shard(&hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := m.writable(); err != nil {
+		return present, false, err
+	}
 	if present, found := s.entries[hash]; found {
 		return present, false, nil
 	}
@@ -139,6 +149,9 @@ func (m *HeapTxMap[H, V]) DeleteErr(hash H) (bool, error) {
 	s := m.shard(&hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := m.writable(); err != nil {
+		return false, err
+	}
 	_, found := s.entries[hash]
 	if found {
 		delete(s.entries, hash)
@@ -160,6 +173,9 @@ func (m *HeapTxMap[H, V]) update(hash H, index int16) (bool, error) {
 	s := m.shard(&hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := m.writable(); err != nil {
+		return false, err
+	}
 	value, found := s.entries[hash]
 	if !found {
 		return false, nil
@@ -178,10 +194,10 @@ func (m *HeapTxMap[H, V]) Length() int {
 	return int(m.length.Load())
 }
 
-// Clear removes everything.
+// Clear removes everything; a frozen map takes writes again. It is refused on a rotated map.
 func (m *HeapTxMap[H, V]) Clear() {
-	m.sticky.keep(m.open())
-	m.drop()
+	_, err := m.take()
+	m.sticky.keep(err)
 }
 
 func (m *HeapTxMap[H, V]) drop() {

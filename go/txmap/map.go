@@ -6,6 +6,9 @@
 // ([TxMap]) and are generic over the node's own hash type H and value type V, whose [Codec] the
 // caller gives. [New] chooses by settings.
 //
+// When a block is done, Rotate takes the content out as a read-only map, MoveFrom brings the rest
+// into the new content, and closing the old map removes its files.
+//
 // Calls without an error result wait until they can be answered or the map has failed. On failure
 // they return zero values, and the first error is kept for Err and TakeErr. The forms with an error
 // result return within the write timeout.
@@ -13,6 +16,7 @@ package txmap
 
 import (
 	"context"
+	"iter"
 	"time"
 )
 
@@ -96,6 +100,34 @@ type TxMap[H ~[32]byte, V any] interface {
 	SetIfNotExistsRaw(batch *RawBatch[H]) (int, error)
 	SetRaw(batch *RawBatch[H]) error
 	GetRaw(batch *RawBatch[H]) (int, error)
+
+	// MoveFrom inserts the values (and subtree indexes) that hashes have in source, each unless its
+	// hash is here; wasSet, if not nil, has the length of hashes and tells which were inserted. It
+	// returns -1, or the position of the first hash that source lacks: then nothing was inserted.
+	// That promise needs a source that does not change meanwhile: frozen, rotated, or left alone.
+	// source may be of another kind, but not this map. After an error wasSet tells what was
+	// inserted.
+	MoveFrom(source TxMap[H, V], hashes []H, wasSet []bool) (int, error)
+	// Rotate takes the content out as a map of its own, which is read-only: writes on it, Clear and
+	// Rotate fail with ErrFrozen. This map is then empty, and not frozen. Calls that run meanwhile
+	// finish on the old content, which changes until the last of them has returned. Both maps have
+	// to be closed, in any order. If it fails the content stays.
+	Rotate() (TxMap[H, V], error)
+	// Freeze makes the map read-only until Clear or Rotate: when it returns nothing changes any
+	// more, and writes fail with ErrFrozen.
+	Freeze()
+	// IsFrozen tells whether writes fail with ErrFrozen.
+	IsFrozen() bool
+	// Iter calls f with every entry until it returns true. A hash that is there all the time is
+	// visited exactly once, also when it is overwritten meanwhile; one that is inserted or removed
+	// meanwhile once or not at all. f may use the map. IterErr is the form with an error result,
+	// All the one for range.
+	Iter(f func(H, V) bool)
+	IterErr(f func(H, V) bool) error
+	All() iter.Seq2[H, V]
+	// Keys are all hashes, as Iter visits them. KeysErr is the form with an error result.
+	Keys() []H
+	KeysErr() ([]H, error)
 
 	// Flush writes what is only in RAM and returns the first error of writing.
 	Flush() error

@@ -163,6 +163,7 @@ impl<K: Key> DiskMap<K> {
     ) -> Result<()> {
         check_states(keys.len(), states)?;
         let generation = self.generation.load();
+        self.check_writable(&generation)?;
         let options = self.options(wait, false);
         let in_tail = Options { may_read: false, ..options };
         let mut pipeline = Pipeline::new(keys.len());

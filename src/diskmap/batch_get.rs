@@ -62,7 +62,7 @@ impl<K: Key> DiskMap<K> {
         Ok(would_block)
     }
 
-    fn get_cold(
+    pub(super) fn get_cold(
         &self,
         generation: &Generation,
         keys: &[K],

@@ -31,6 +31,7 @@ impl<K: Key> DiskMap<K> {
         let options = self.options(wait, false);
         self.compaction.admit(options.timeout)?;
         let generation = self.generation.load();
+        self.check_writable(&generation)?;
         let mut pipeline = Pipeline::new(batch.keys.len());
         let mut cold = ColdQueue::default();
         let mut blocked = None;

@@ -17,7 +17,7 @@ use crate::index::{Candidates, Location};
 use crate::storage::{AlignedBuf, FileRead, ReadRequest};
 
 /// Gaps up to this are read along.
-const GAP_BYTES: u64 = 16 << 10;
+pub(super) const GAP_BYTES: u64 = 16 << 10;
 /// Longest merged read.
 const RUN_BYTES: u64 = 1 << 20;
 /// Items that are resolved together.
@@ -33,18 +33,33 @@ pub(crate) struct ColdItem<K> {
     pub(crate) candidates: Candidates,
 }
 
-struct Want {
-    item: usize,
-    location: Location,
-    segment: Arc<Segment>,
-    place: Place,
+/// A record that is to be read from its file.
+#[derive(Debug)]
+pub(super) struct Want {
+    /// Its number among the caller's items.
+    pub(super) item: usize,
+    pub(super) location: Location,
+    pub(super) segment: Arc<Segment>,
+    pub(super) place: Place,
 }
 
-struct Run {
+/// One read for neighbouring records of a segment.
+#[derive(Debug)]
+pub(super) struct Run {
     segment: Arc<Segment>,
-    start: u64,
-    end: u64,
-    wants: std::ops::Range<usize>,
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) wants: std::ops::Range<usize>,
+}
+
+impl Run {
+    /// Widens it to what the file can be read in; returns the alignment.
+    pub(super) fn align(&mut self, segment_bytes: u64) -> usize {
+        let alignment = self.segment.file().map_or(1, |file| file.alignment().max(1));
+        self.start -= self.start % alignment as u64;
+        self.end = self.end.next_multiple_of(alignment as u64).min(segment_bytes);
+        alignment
+    }
 }
 
 impl<K: Key> DiskMap<K> {
@@ -62,10 +77,8 @@ impl<K: Key> DiskMap<K> {
         let mut runs = runs(&wants, generation.lanes[0].segment_bytes());
         let mut buffers = Vec::with_capacity(runs.len());
         for run in &mut runs {
-            let alignment = run.segment.file().map_or(1, |file| file.alignment().max(1)) as u64;
-            run.start -= run.start % alignment;
-            run.end = run.end.next_multiple_of(alignment).min(generation.lanes[0].segment_bytes());
-            buffers.push(AlignedBuf::zeroed((run.end - run.start) as usize, alignment as usize)?);
+            let alignment = run.align(generation.lanes[0].segment_bytes());
+            buffers.push(AlignedBuf::zeroed((run.end - run.start) as usize, alignment)?);
         }
         let results = self.read_runs(&runs, &mut buffers);
         for ((run, buffer), readable) in runs.iter().zip(&buffers).zip(results) {
@@ -111,7 +124,7 @@ impl<K: Key> DiskMap<K> {
         wants
     }
 
-    fn read_runs(&self, runs: &[Run], buffers: &mut [AlignedBuf]) -> Vec<bool> {
+    pub(super) fn read_runs(&self, runs: &[Run], buffers: &mut [AlignedBuf]) -> Vec<bool> {
         let mut reads: Vec<FileRead<'_>> = Vec::with_capacity(runs.len());
         for (run, buffer) in runs.iter().zip(buffers) {
             if let Some(file) = run.segment.file() {
@@ -134,7 +147,7 @@ fn still_current<K: Key>(generation: &Generation, item: &ColdItem<K>, want: &Wan
 }
 
 /// Merges sorted wants into reads.
-fn runs(wants: &[Want], segment_bytes: u64) -> Vec<Run> {
+pub(super) fn runs(wants: &[Want], segment_bytes: u64) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for (number, want) in wants.iter().enumerate() {
         let start = want.place.offset_bytes();

@@ -2,6 +2,7 @@
 //! new one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::log::lane::Lane;
 use super::log::segment::SegmentFactory;
@@ -19,6 +20,8 @@ pub(crate) struct Generation {
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) lanes: Box<[Lane]>,
     lane_of_shard: Box<[u16]>,
+    /// Another one has taken its place.
+    retired: AtomicBool,
 }
 
 impl Generation {
@@ -41,14 +44,48 @@ impl Generation {
             waiting,
             lanes,
             lane_of_shard,
+            retired: AtomicBool::new(false),
         })
     }
 
     pub(crate) fn lane_number(&self, hash: KeyHash) -> usize {
-        self.lane_of_shard[shard_of(hash)] as usize
+        self.lane_number_of_shard(shard_of(hash))
+    }
+
+    pub(crate) fn lane_number_of_shard(&self, shard: usize) -> usize {
+        self.lane_of_shard[shard] as usize
     }
 
     pub(crate) fn lane(&self, hash: KeyHash) -> &Lane {
         &self.lanes[self.lane_number(hash)]
+    }
+
+    /// Another generation has taken its place. Operations that began before may still run on it.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.give_up_buffers();
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// Sends to the writers whatever holds a buffer, so that it keeps nobody waiting.
+    pub(crate) fn give_up_buffers(&self) {
+        for lane in &self.lanes {
+            lane.close();
+        }
+        self.waiting.submit_all();
+    }
+}
+
+impl Drop for Generation {
+    /// Nobody reads it any more. Its buffers go back by way of the writers, behind the writes of
+    /// the same blocks that are under way; nothing more of it is written.
+    fn drop(&mut self) {
+        for (_, segment) in self.lanes.iter().flat_map(|lane| lane.table().segments()) {
+            segment.mark_dead();
+        }
+        self.give_up_buffers();
     }
 }

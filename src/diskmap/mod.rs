@@ -12,8 +12,9 @@
 //!
 //! `write`, `lookup` and `batch` are the operations; `confirm`, `read` and `cold` turn matching
 //! tags into answers; `lane`, `segment`, `tail` and `writeback` are the log; `generation` is one
-//! life of the content. docs/design.md (sections 3 and 4) has the invariants (L1..L6, M1..M4) and
-//! the linearization points.
+//! life of the content. `rotate` replaces it, `iterate` visits all of it, `transfer` copies from
+//! another map. docs/design.md (sections 3 and 4) has the invariants (L1..L6, M1..M8) and the
+//! linearization points.
 //!
 //! Threads: every method takes `&self` and may run concurrently with every other.
 
@@ -25,14 +26,17 @@ pub mod compaction;
 mod confirm;
 mod directory;
 mod generation;
+mod iterate;
 mod key;
 mod log;
 mod lookup;
 mod op;
 mod plan;
 mod read;
+mod rotate;
 mod space;
 mod stats;
+mod transfer;
 mod write;
 
 use std::sync::Arc;
@@ -43,8 +47,10 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 pub use batch::{Batch, ItemState};
+pub use iterate::{Cursor, Entry};
 pub use key::Key;
 pub use stats::MapStats;
+pub use transfer::{Progress, Transfer};
 
 use self::compaction::WorkerParts;
 use self::compaction::{Backpressure, Thresholds, Worker};
@@ -56,6 +62,7 @@ use self::log::writeback::Shared;
 use self::op::Options;
 use self::plan::{Layout, Plan};
 use self::read::Scratch;
+use self::rotate::Ground;
 use self::stats::Counters;
 use crate::runtime::{Runtime, Tick};
 use crate::settings::TxMapSettings;
@@ -93,12 +100,13 @@ pub struct DiskMap<K: Key> {
     counters: Counters,
     /// Held by `clear`; the number of the next generation.
     next_generation: Mutex<u64>,
-    plan: Plan,
+    plan: Arc<Plan>,
     compaction: Arc<Worker>,
+    /// This is a content that a rotation or an iteration holds on to: it takes no writes.
+    is_view: bool,
     _ticker: Arc<AgeFlush>,
     /// Last, so that files are gone before their directory.
-    directories: Vec<MapDirectory>,
-    _runtime: Runtime,
+    directories: Arc<Ground>,
     _key: std::marker::PhantomData<K>,
 }
 
@@ -136,7 +144,8 @@ impl<K: Key> DiskMap<K> {
             tail.prefault();
         }
         let shared = Arc::new(Shared::new(tail, layout.flush_bytes));
-        let plan = Plan::new(runtime, settings, store_id);
+        let directories = Arc::new(Ground::new(&shared, directories, runtime));
+        let plan = Arc::new(Plan::new(runtime, settings, store_id));
         let factories = plan.factories::<K>(runtime.storage(), &directories, 0);
         let generation =
             Arc::new(Generation::new(&shared, &plan.index, factories, &plan::weights(settings))?);
@@ -153,7 +162,7 @@ impl<K: Key> DiskMap<K> {
         let age = Duration::from_millis(settings.flush_age_ms);
         let ticker = Arc::new(AgeFlush { generation: Arc::clone(&generation), age });
         if !age.is_zero() {
-            for directory in &directories {
+            for directory in directories.iter() {
                 let tick: Arc<dyn Tick> = Arc::clone(&ticker) as _;
                 directory.disk().register_ticker(Arc::downgrade(&tick));
             }
@@ -167,9 +176,9 @@ impl<K: Key> DiskMap<K> {
             next_generation: Mutex::new(1),
             plan,
             compaction,
+            is_view: false,
             _ticker: ticker,
             directories,
-            _runtime: runtime.clone(),
             _key: std::marker::PhantomData,
         })
     }
@@ -260,23 +269,13 @@ impl<K: Key> DiskMap<K> {
     }
 
     /// Removes everything. Operations that began before finish on the old content and count as
-    /// before the clear.
+    /// before the clear. A frozen map takes writes again.
     ///
     /// # Errors
-    /// `OutOfMemory`, `Failed`; the content is then unchanged.
+    /// `OutOfMemory`, `Failed`, `Frozen` for what [`DiskMap::rotate`] returned; the content is then
+    /// unchanged.
     pub fn clear(&self) -> Result<()> {
-        let mut number = self.next_generation.lock();
-        self.shared.failure.check()?;
-        let factories = self.plan.factories::<K>(&self.storage, &self.directories, *number);
-        let weights = plan::weights(&self.plan.settings);
-        let fresh = Generation::new(&self.shared, &self.plan.index, factories, &weights)?;
-        *number += 1;
-        let old = self.generation.swap(Arc::new(fresh));
-        // If operations still run on it, its blocks must not keep the new one waiting.
-        for lane in &old.lanes {
-            lane.close();
-        }
-        old.waiting.submit_all();
+        let old = self.replace_generation()?;
         if let Some(directory) = self.directories.first() {
             directory.disk().submit(Box::new(move || drop(old)));
         }
@@ -368,7 +367,8 @@ impl<K: Key> DiskMap<K> {
             entries: generation.index.len(),
             index_bytes: generation.index.memory_bytes(),
             subtree_index_bytes: generation.index.subtree_index_bytes(),
-            tail_bytes: self.shared.tail.bytes(),
+            // The tail is the map's that this one is a view of.
+            tail_bytes: if self.is_view { 0 } else { self.shared.tail.bytes() },
             file_reads: self.counters.file_reads.load(Ordering::Relaxed),
             false_matches: self.counters.false_matches.load(Ordering::Relaxed),
             slow_confirms: self.counters.slow_confirms.load(Ordering::Relaxed),
@@ -399,19 +399,15 @@ impl<K: Key> DiskMap<K> {
 
 impl<K: Key> Drop for DiskMap<K> {
     fn drop(&mut self) {
-        self.compaction.close();
-        self.shared.discard_waiting();
-        let ticket = self.shared.ticket();
-        // A write that is under way takes as long as the disk takes; there is nothing else to wait
-        // for.
-        let patience = Instant::now() + Duration::from_secs(600);
-        if let Err(error) = self.shared.wait_for_writes(ticket, Some(patience)) {
-            tracing::debug!(%error, "closing a map that has failed");
+        // A view shares it with the map that it came from.
+        if !self.is_view {
+            self.compaction.close();
         }
     }
 }
 
-/// Flushes what has been in RAM alone for too long.
+/// Flushes what has been in RAM alone for too long. Of a generation that another one has replaced
+/// it sends all to the writers: an operation that began before may have opened a block since.
 #[derive(Debug)]
 struct AgeFlush {
     generation: Arc<ArcSwap<Generation>>,
@@ -421,6 +417,13 @@ struct AgeFlush {
 impl Tick for AgeFlush {
     fn tick(&self, now: Instant) {
         let generation = self.generation.load();
+        if generation.is_retired() {
+            generation.give_up_buffers();
+            return;
+        }
+        if self.age.is_zero() {
+            return;
+        }
         for lane in &generation.lanes {
             lane.flush_if_older(now, self.age);
         }

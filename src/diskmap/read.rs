@@ -81,6 +81,60 @@ pub(crate) fn prefetch(lane: &Lane, location: Location) {
     }
 }
 
+/// Appends the record at `location` to `out` if it is in the tail as a whole, without a value only
+/// its head. Returns the length of the value that was appended.
+pub(crate) fn record_from_tail(
+    lane: &Lane,
+    location: Location,
+    key_bytes: usize,
+    want_value: bool,
+    out: &mut Vec<u8>,
+) -> Option<usize> {
+    let place = lane.table().place(location);
+    let block = lane.block(place)?;
+    let tail = &lane.shared().tail;
+    let first_word = place.unit_in_block as usize * (UNIT_BYTES / 8);
+    let start = out.len();
+    let complete = tail.append_bytes(block, first_word, HEAD_WORDS, out).then(|| {
+        let header = Header::decode(out[start..].first_chunk::<HEADER_BYTES>()?)?;
+        let value_bytes = if want_value { header.value_bytes as usize } else { 0 };
+        let words = record::record_units(key_bytes, value_bytes) as usize * (UNIT_BYTES / 8);
+        // The part of a record behind the end of its block is none of this block's words.
+        let rest = words.saturating_sub(HEAD_WORDS);
+        tail.append_bytes(block, first_word + HEAD_WORDS, rest, out).then_some(value_bytes)
+    });
+    let value_bytes = complete.flatten();
+    if value_bytes.is_none() {
+        out.truncate(start);
+    }
+    value_bytes
+}
+
+/// The bytes of the record at `place`, from blocks in the tail and the file; not checked.
+pub(crate) fn whole_record(
+    lane: &Lane,
+    segment: &Segment,
+    place: Place,
+    key_bytes: usize,
+) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut total = record::record_bytes(key_bytes, 0);
+    loop {
+        bytes.clear();
+        if !read_span(lane, segment, place, total, &mut bytes)? {
+            return Err(Error::Closed("segment"));
+        }
+        let header = bytes.first_chunk::<HEADER_BYTES>().and_then(Header::decode);
+        let length = header.map_or(0, |header| header.value_bytes as usize);
+        let wanted = record::record_bytes(key_bytes, length);
+        let end = place.offset_bytes() + wanted as u64;
+        if wanted <= bytes.len() || end > lane.segment_bytes() {
+            return Ok(bytes);
+        }
+        total = wanted;
+    }
+}
+
 /// Compares the record at `location` with `key`, in the tail only.
 pub(crate) fn from_tail(
     lane: &Lane,

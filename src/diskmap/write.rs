@@ -49,6 +49,7 @@ impl<K: Key> Op<'_, K> {
 
     fn check_write(&self, value_bytes: usize) -> Result<()> {
         self.map.shared.failure.check()?;
+        self.map.check_writable(self.generation)?;
         let limit = self.generation.lanes[0].value_bytes_max(K::BYTES);
         if value_bytes <= limit {
             return Ok(());
@@ -127,6 +128,7 @@ impl<K: Key> Op<'_, K> {
             return Ok(matches!(outcome, Insert::Done).then_some(()));
         };
         let mut shard = index.lock(self.hash);
+        shard.check_writable()?;
         if !shard.is_current(candidates) {
             return Ok(None);
         }
@@ -137,11 +139,12 @@ impl<K: Key> Op<'_, K> {
 
     /// Removes the key. True if it was there.
     pub(crate) fn delete(&self, mut start: Start, scratch: &mut Scratch) -> Result<bool> {
+        self.map.check_writable(self.generation)?;
         let mut races = Races::new();
         loop {
             let (found, candidates) = self.find(&mut start, scratch, &mut races)?;
             let Some(found) = found else { return Ok(false) };
-            if self.unpublish(found, &candidates) {
+            if self.unpublish(found, &candidates)? {
                 return Ok(true);
             }
             races.lost(self.map);
@@ -149,16 +152,17 @@ impl<K: Key> Op<'_, K> {
     }
 
     /// Removes a record that was found for `candidates`; false if they have changed since.
-    pub(crate) fn unpublish(&self, found: Match, candidates: &Candidates) -> bool {
+    pub(crate) fn unpublish(&self, found: Match, candidates: &Candidates) -> Result<bool> {
         let removed = {
             let mut shard = self.generation.index.lock(self.hash);
+            shard.check_writable()?;
             // Linearization point of a deletion.
             shard.is_current(candidates) && shard.remove(self.hash, found.location)
         };
         if removed {
             self.record_died(found);
         }
-        removed
+        Ok(removed)
     }
 
     /// Changes the subtree index of the key. True if it was there.
@@ -168,11 +172,13 @@ impl<K: Key> Op<'_, K> {
         subtree_index: u16,
         scratch: &mut Scratch,
     ) -> Result<bool> {
+        self.map.check_writable(self.generation)?;
         let mut races = Races::new();
         loop {
             let (found, candidates) = self.find(&mut start, scratch, &mut races)?;
             let Some(found) = found else { return Ok(false) };
             let mut shard = self.generation.index.lock(self.hash);
+            shard.check_writable()?;
             if shard.is_current(&candidates)
                 && shard.set_subtree_index(self.hash, found.location, subtree_index)?
             {

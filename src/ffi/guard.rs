@@ -20,9 +20,11 @@ pub(super) enum HandleKind {
     TxMap = 1,
     NodeArray = 2,
     MerkleLevels = 3,
+    Cursor = 4,
+    Transfer = 5,
 }
 
-static LIVE: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+static LIVE: [AtomicU64; 6] = [const { AtomicU64::new(0) }; 6];
 
 /// Live handles of a kind; 0 for a kind that does not exist.
 pub(super) fn live(kind: u32) -> u64 {
@@ -140,6 +142,42 @@ pub(super) unsafe fn call_on_mut<H: Handle>(
     }
     let outcome = catch_unwind(AssertUnwindSafe(|| body(&mut guarded.value)));
     finish(error, outcome, Some(&guarded.poisoned))
+}
+
+/// A handle that an entry uses beside its own. A panic of the entry poisons it too.
+pub(super) struct Beside<'a, T>(&'a Guarded<T>);
+
+impl<T> std::ops::Deref for Beside<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0.value
+    }
+}
+
+impl<T> Drop for Beside<'_, T> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.poisoned.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// As [`call_on`] checks its handle.
+///
+/// # Safety
+/// `handle` is null, misaligned or points to a live handle.
+pub(super) unsafe fn beside<'a, H: Handle + 'a>(
+    handle: *const H,
+    name: &'static str,
+) -> Result<Beside<'a, H::Value>> {
+    not_null(handle, name)?;
+    // SAFETY: neither null nor misaligned; the rest is the caller's promise.
+    let guarded = unsafe { &*handle }.guarded();
+    if guarded.poisoned.load(Ordering::Acquire) {
+        return Err(Error::Poisoned(name));
+    }
+    Ok(Beside(guarded))
 }
 
 /// What to return for a handle or an error record whose pointer cannot be one.

@@ -21,6 +21,8 @@ mod status;
 mod subtree;
 mod txmap;
 mod txmap_batch;
+mod txmap_cursor;
+mod txmap_rotate;
 
 pub use layout::*;
 pub use merkle::*;
@@ -30,3 +32,5 @@ pub use status::*;
 pub use subtree::*;
 pub use txmap::*;
 pub use txmap_batch::*;
+pub use txmap_cursor::*;
+pub use txmap_rotate::*;

@@ -47,6 +47,8 @@ pub enum blocktier_status_t {
     BLOCKTIER_SETTING = 18,
     /// The bytes of a format break its rules; detail is the kind.
     BLOCKTIER_FORMAT = 19,
+    /// The map takes no writes: it is frozen, or the old content of a map that was rotated.
+    BLOCKTIER_FROZEN = 20,
 }
 
 /// Bytes of text in an error.
@@ -113,5 +115,7 @@ pub(super) fn status_of(error: &Error) -> blocktier_status_t {
         Error::Failed(_) => S::BLOCKTIER_FAILED,
         Error::Closed(_) => S::BLOCKTIER_CLOSED,
         Error::Panic(_) => S::BLOCKTIER_PANIC,
+        Error::Poisoned(_) => S::BLOCKTIER_POISONED,
+        Error::Frozen(_) => S::BLOCKTIER_FROZEN,
     }
 }

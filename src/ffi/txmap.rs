@@ -24,7 +24,7 @@ pub const BLOCKTIER_MAY_READ: u32 = 2;
 /// A map from transaction ids to inpoints.
 #[derive(Debug)]
 #[expect(non_camel_case_types, reason = "the name in the C header")]
-pub struct blocktier_txmap_t(Guarded<DiskTxMap>);
+pub struct blocktier_txmap_t(pub(super) Guarded<DiskTxMap>);
 
 guard::handle!(blocktier_txmap_t, DiskTxMap);
 
@@ -363,8 +363,8 @@ pub unsafe extern "C" fn blocktier_txmap_length(
     }
 }
 
-/// Removes everything. Calls that run meanwhile count as before the clear. If it fails the content
-/// is unchanged.
+/// Removes everything; a frozen map takes writes again. Calls that run meanwhile count as before
+/// the clear. If it fails the content is unchanged.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_txmap_clear(
     map: *const blocktier_txmap_t,

@@ -12,14 +12,14 @@ const ARENA_FULL: u8 = 3;
 
 /// # Safety
 /// `keys` is null or points to `count` × 32 bytes.
-unsafe fn keys_at<'a>(keys: *const u8, count: usize) -> Result<&'a [TxId]> {
+pub(super) unsafe fn keys_at<'a>(keys: *const u8, count: usize) -> Result<&'a [TxId]> {
     // SAFETY: the caller's promise; a key is 32 bytes without alignment.
     unsafe { guard::slice(keys.cast::<TxId>(), count, "keys") }
 }
 
 /// # Safety
 /// `states` is null or points to `count` bytes that nobody else uses.
-unsafe fn states_at<'a>(states: *mut u8, count: usize) -> Result<&'a mut [ItemState]> {
+pub(super) unsafe fn states_at<'a>(states: *mut u8, count: usize) -> Result<&'a mut [ItemState]> {
     // SAFETY: the caller's promise.
     let bytes = unsafe { guard::slice_mut(states, count, "states") }?;
     if let Some(position) = bytes.iter().position(|state| *state > 2) {

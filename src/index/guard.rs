@@ -65,6 +65,15 @@ impl<'a> ShardGuard<'a> {
         self.header.version_under_lock() == version
     }
 
+    /// To be asked before a change that a user of the map wants.
+    ///
+    /// # Errors
+    /// [`crate::Error::Frozen`] after [`Index::freeze`].
+    #[inline(always)]
+    pub fn check_writable(&self) -> Result<()> {
+        if self.index.is_frozen() { Err(crate::Error::FROZEN) } else { Ok(()) }
+    }
+
     /// Whether the shard is still in the state of which `known` was taken. Locations alone do not
     /// tell: one can come back for another record.
     #[must_use]

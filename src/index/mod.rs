@@ -55,8 +55,8 @@ mod version_lock;
 
 use std::hint::select_unpredictable;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use crate::hash::keyed::KeyHash;
 use crate::{Error, Result};
@@ -103,6 +103,8 @@ pub struct Index {
     directory: Directory,
     arena: Arc<Arena>,
     subtree_bytes: AtomicU64,
+    /// Writers are refused; see `freeze`.
+    frozen: AtomicBool,
 }
 
 impl std::fmt::Debug for Index {
@@ -147,7 +149,14 @@ impl Index {
                 arena.populate();
             }
         }
-        Ok(Self { kernel, headers, directory, arena, subtree_bytes: AtomicU64::new(0) })
+        Ok(Self {
+            kernel,
+            headers,
+            directory,
+            arena,
+            subtree_bytes: AtomicU64::new(0),
+            frozen: AtomicBool::new(false),
+        })
     }
 
     /// Before [`prefetch`](Self::prefetch): starts to bring near the shard's header and the way
@@ -246,7 +255,8 @@ impl Index {
     /// Inserts an entry if the key's candidates are exactly `known`, which the caller has refuted.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] when the shard has to grow and cannot; nothing has changed then.
+    /// [`Error::OutOfMemory`] when the shard has to grow and cannot, [`Error::Frozen`] after
+    /// [`freeze`](Self::freeze); nothing has changed then.
     #[inline]
     pub fn insert_new(
         &self,
@@ -256,6 +266,7 @@ impl Index {
         known: &Candidates,
     ) -> Result<Insert> {
         let mut guard = self.lock(h);
+        guard.check_writable()?;
         if !guard.is_at(known.version()) {
             let current = guard.candidates(h);
             // Refuted locations must not have changed at all: one can come back for another record.
@@ -287,8 +298,30 @@ impl Index {
     /// must be quick and must not call into this index.
     pub fn for_each(&self, f: &mut dyn FnMut(Location, u16)) {
         for shard in 0..SHARDS {
-            ShardGuard::new(self, shard).for_each(&mut *f);
+            self.for_each_in(shard, f);
         }
+    }
+
+    /// As [`for_each`](Self::for_each), for one shard: all its entries in one state.
+    pub fn for_each_in(&self, shard: usize, f: &mut dyn FnMut(Location, u16)) {
+        ShardGuard::new(self, shard).for_each(&mut *f);
+    }
+
+    /// From the return of this call on nobody changes what the index says of a key: whoever asks
+    /// [`ShardGuard::check_writable`] under the lock of a shard is refused. Moving an entry to
+    /// another location is no such change, and asks nobody.
+    pub fn freeze(&self) {
+        self.frozen.store(true, Relaxed);
+        // Who holds a lock now may have asked before; who takes one after us sees the flag.
+        for shard in 0..SHARDS {
+            drop(ShardGuard::new(self, shard));
+        }
+    }
+
+    /// Whether [`freeze`](Self::freeze) was called.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.load(Relaxed)
     }
 
     fn count_subtree(&self, buckets: usize) {

@@ -48,6 +48,14 @@ impl DiskTxMap {
     pub fn open(runtime: &Runtime, settings: &TxMapSettings) -> Result<Self> {
         Ok(Self { map: DiskMap::open(runtime, settings)? })
     }
+
+    /// As [`DiskMap::rotate`]: takes the content out as a read-only map.
+    ///
+    /// # Errors
+    /// As for [`DiskMap::rotate`].
+    pub fn rotate(&self) -> Result<Self> {
+        Ok(Self { map: self.map.rotate()? })
+    }
 }
 
 impl Deref for DiskTxMap {

@@ -82,6 +82,8 @@ enum blocktier_status_t
   BLOCKTIER_SETTING = 18,
   // The bytes of a format break its rules; detail is the kind.
   BLOCKTIER_FORMAT = 19,
+  // The map takes no writes: it is frozen, or the old content of a map that was rotated.
+  BLOCKTIER_FROZEN = 20,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -90,6 +92,9 @@ typedef enum blocktier_status_t blocktier_status_t;
 typedef int32_t blocktier_status_t;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
+
+// An iteration over a map.
+typedef struct blocktier_cursor_t blocktier_cursor_t;
 
 // All levels of a tree, so that a proof reads one hash per level.
 typedef struct blocktier_merkle_levels_t blocktier_merkle_levels_t;
@@ -100,6 +105,9 @@ typedef struct blocktier_node_array_t blocktier_node_array_t;
 
 // Disks and their writer threads, memory budget, events. All calls on it may run concurrently.
 typedef struct blocktier_runtime_t blocktier_runtime_t;
+
+// The state of a move between two maps.
+typedef struct blocktier_transfer_t blocktier_transfer_t;
 
 // A map from transaction ids to inpoints.
 typedef struct blocktier_txmap_t blocktier_txmap_t;
@@ -263,7 +271,7 @@ const char *blocktier_version(void);
 void blocktier_layout(struct blocktier_layout_t *out);
 
 // Live handles of a kind, for leak tests: 0 runtimes, 1 transaction maps, 2 node arrays, 3 Merkle
-// levels.
+// levels, 4 cursors, 5 transfers.
 uint64_t blocktier_live_handles(uint32_t kind);
 
 // Opens a runtime from settings: UTF-8 text of lines `key = value` (docs/settings.md), not
@@ -373,8 +381,8 @@ blocktier_status_t blocktier_txmap_length(const struct blocktier_txmap_t *map,
                                           uint64_t *out,
                                           struct blocktier_error_t *error);
 
-// Removes everything. Calls that run meanwhile count as before the clear. If it fails the content
-// is unchanged.
+// Removes everything; a frozen map takes writes again. Calls that run meanwhile count as before
+// the clear. If it fails the content is unchanged.
 blocktier_status_t blocktier_txmap_clear(const struct blocktier_txmap_t *map,
                                          struct blocktier_error_t *error);
 
@@ -478,6 +486,87 @@ blocktier_status_t blocktier_txmap_exists_batch(const struct blocktier_txmap_t *
                                                 uint32_t flags,
                                                 uint8_t *found,
                                                 struct blocktier_error_t *error);
+
+// Begins an iteration over a map in the order of its log; over its keys alone if `keys_only` is
+// not 0. `*out` must be given to blocktier_cursor_free, before or after the map is closed.
+//
+// A key that is there during the whole iteration is visited exactly once, also when it is
+// overwritten meanwhile; one that is inserted or removed meanwhile once or not at all. After a
+// clear or a rotation the iteration goes on over the old content. A cursor takes 8 bytes of RAM
+// per key and keeps files that would go else until it is freed.
+blocktier_status_t blocktier_txmap_iterate(const struct blocktier_txmap_t *map,
+                                           uint8_t keys_only,
+                                           struct blocktier_cursor_t **out,
+                                           struct blocktier_error_t *error);
+
+// Ends an iteration. Null is fine.
+blocktier_status_t blocktier_cursor_free(struct blocktier_cursor_t *cursor, struct blocktier_error_t *error);
+
+// The next records, up to n: their keys to `keys` (n x 32 bytes), values to the arena, one behind
+// the other, and where they are to `results`, which has n elements. `*count` is how many; with
+// OK, 0 means the end.
+//
+// WOULD_BLOCK with BLOCKTIER_NONBLOCKING, or an error, is returned only if `*count` would be 0:
+// the same call can be repeated, nothing is skipped. BUFFER_TOO_SMALL if the arena does not even
+// hold the first value: then `*needed` is its length.
+blocktier_status_t blocktier_cursor_next(struct blocktier_cursor_t *cursor,
+                                         size_t n,
+                                         uint32_t flags,
+                                         uint8_t *keys,
+                                         uint8_t *arena,
+                                         size_t capacity,
+                                         struct blocktier_lookup_t *results,
+                                         size_t *count,
+                                         size_t *needed,
+                                         struct blocktier_error_t *error);
+
+// Takes the content out of a map, which is then empty and not frozen. `*out` is a handle of the
+// old content that must be given to blocktier_txmap_close, before or after the map; its files go
+// then. All reads work on it; writes, clear and rotate return FROZEN. Calls that run meanwhile
+// finish on the old content, which therefore changes until the last of them has returned. If it
+// fails the content is unchanged.
+blocktier_status_t blocktier_txmap_rotate(const struct blocktier_txmap_t *map,
+                                          struct blocktier_txmap_t **out,
+                                          struct blocktier_error_t *error);
+
+// Makes a map read-only until it is cleared or rotated: when this returns nothing changes any more
+// and writes return FROZEN. Freezing twice is fine.
+blocktier_status_t blocktier_txmap_freeze(const struct blocktier_txmap_t *map,
+                                          struct blocktier_error_t *error);
+
+// `*frozen` is 1 if writes return FROZEN, else 0.
+blocktier_status_t blocktier_txmap_is_frozen(const struct blocktier_txmap_t *map,
+                                             uint8_t *frozen,
+                                             struct blocktier_error_t *error);
+
+// Begins a move between maps; `*out` must be given to blocktier_transfer_free.
+blocktier_status_t blocktier_transfer_new(struct blocktier_transfer_t **out, struct blocktier_error_t *error);
+
+// Frees a transfer, ended or not. Null is fine.
+blocktier_status_t blocktier_transfer_free(struct blocktier_transfer_t *transfer,
+                                           struct blocktier_error_t *error);
+
+// Inserts into `map` the records of n keys (n x 32 bytes) that are in `source`, value and subtree
+// index, each unless its key is in `map`. One call does a part that takes some milliseconds;
+// repeat it with the same arguments until `*finished` is 1.
+//
+// `states` has n bytes, 0 before the first call: 1 inserted, 2 there already. If `source` lacks a
+// key, the call returns NOT_FOUND, `*missing` is the position of the first such key, and nothing
+// was inserted. That holds for a `source` that does not change meanwhile: one that is frozen or
+// was rotated, or that nobody writes. `source` must not be `map` (INVALID_ARGUMENT).
+//
+// After WOULD_BLOCK the same call goes on. After another error the records whose states are not 0
+// are in `map`.
+blocktier_status_t blocktier_transfer_step(struct blocktier_transfer_t *transfer,
+                                           const struct blocktier_txmap_t *map,
+                                           const struct blocktier_txmap_t *source,
+                                           const uint8_t *keys,
+                                           size_t n,
+                                           uint32_t flags,
+                                           uint8_t *states,
+                                           uint8_t *finished,
+                                           size_t *missing,
+                                           struct blocktier_error_t *error);
 
 // Makes an array of `capacity_nodes` × 48 bytes: in an unlinked file in `directory` whose space is
 // reserved before it is mapped, or with length 0 in anonymous memory. `*data` is page-aligned,

@@ -28,6 +28,7 @@ const (
 	Failed          Status = 17
 	Setting         Status = 18
 	Format          Status = 19
+	Frozen          Status = 20
 )
 
 var statusTexts = [...]string{
@@ -51,6 +52,7 @@ var statusTexts = [...]string{
 	Failed:          "failed by an earlier error",
 	Setting:         "bad setting",
 	Format:          "bad format",
+	Frozen:          "frozen",
 }
 
 // Error returns the code in words.

@@ -231,3 +231,54 @@ func (MerkleLevels) SetLeaf(uint64, *[32]byte) error {
 func Inspect([]byte, uint32, bool) (SubtreeHeader, error) {
 	return SubtreeHeader{}, errMissing
 }
+
+// Rotate fails: this build has no library.
+func (TxMap) Rotate() (TxMap, error) {
+	return TxMap{}, errMissing
+}
+
+// Freeze fails: this build has no library.
+func (TxMap) Freeze() error {
+	return errMissing
+}
+
+// IsFrozen fails: this build has no library.
+func (TxMap) IsFrozen() (bool, error) {
+	return false, errMissing
+}
+
+// Iterate fails: this build has no library.
+func (TxMap) Iterate(bool) (Cursor, error) {
+	return Cursor{}, errMissing
+}
+
+// Cursor cannot be made in this build.
+type Cursor struct{}
+
+// Next fails: this build has no library.
+func (Cursor) Next(uint32, []byte, []byte, []Lookup) (int, int, error) {
+	return 0, 0, errMissing
+}
+
+// Free has nothing to free.
+func (Cursor) Free() error {
+	return nil
+}
+
+// Transfer cannot be made in this build.
+type Transfer struct{}
+
+// NewTransfer fails: this build has no library.
+func NewTransfer() (Transfer, error) {
+	return Transfer{}, errMissing
+}
+
+// Step fails: this build has no library.
+func (Transfer) Step(TxMap, TxMap, []byte, uint32, []byte) (bool, int, error) {
+	return false, 0, errMissing
+}
+
+// Free has nothing to free.
+func (Transfer) Free() error {
+	return nil
+}

@@ -9,6 +9,8 @@ const (
 	TxMapHandle        HandleKind = 1
 	NodeArrayHandle    HandleKind = 2
 	MerkleLevelsHandle HandleKind = 3
+	CursorHandle       HandleKind = 4
+	TransferHandle     HandleKind = 5
 )
 
 // HandleKinds lists every kind with its name.
@@ -17,6 +19,8 @@ var HandleKinds = map[HandleKind]string{
 	TxMapHandle:        "txmap",
 	NodeArrayHandle:    "node array",
 	MerkleLevelsHandle: "merkle levels",
+	CursorHandle:       "cursor",
+	TransferHandle:     "transfer",
 }
 
 // Flags of calls that may wait.

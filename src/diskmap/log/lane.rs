@@ -68,7 +68,10 @@ pub(crate) struct Lane {
     /// Buffer, closed flag, units reserved.
     pub(super) state: AtomicU64,
     pub(super) roll: Mutex<Roll>,
-    free_slots: Mutex<Vec<u32>>,
+    pub(super) free_slots: Mutex<Vec<u32>>,
+    /// Iterations under way, changed under `free_slots`. While there are any no segment is given
+    /// up.
+    pub(super) pins: AtomicU32,
     /// Blocks that are closed and wait for their last commit.
     pub(super) closing: AtomicU32,
     pub(super) table: SlotTable,
@@ -84,6 +87,7 @@ impl Lane {
             state: AtomicU64::new(CLOSED),
             roll: Mutex::default(),
             free_slots: Mutex::default(),
+            pins: AtomicU32::new(0),
             closing: AtomicU32::new(0),
             table,
         }
@@ -444,14 +448,15 @@ impl Lane {
     }
 
     /// Gives up a segment in which nothing is live any more.
-    fn retire_if_spent(&self, slot: u32) {
+    pub(super) fn retire_if_spent(&self, slot: u32) {
         let Some(entry) = self.table.entry(slot) else { return };
         if !entry.is_spent() {
             return;
         }
         // Slots are reused under this lock, so what is spent now is not somebody's new segment.
         let mut free_slots = self.free_slots.lock();
-        if entry.is_spent()
+        if self.pins.load(Ordering::Relaxed) == 0
+            && entry.is_spent()
             && let Some(segment) = entry.segment.swap(None)
         {
             segment.mark_dead();

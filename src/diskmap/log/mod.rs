@@ -4,6 +4,7 @@
 //!   lane        one append-only log per directory: reserve, store, commit; opens and closes blocks
 //!   reservation room in the open block, and storing records there
 //!   long        records that span blocks
+//!   pin         keeping records readable at their places while they are iterated over
 //!   flush       writing out a block that is not full
 //!   tail        the ring of block buffers in RAM
 //!   writeback   committed blocks on their way to the files; the map's first failure
@@ -17,6 +18,7 @@
 mod flush;
 pub(super) mod lane;
 mod long;
+mod pin;
 pub(super) mod record;
 pub(super) mod reservation;
 pub(super) mod segment;

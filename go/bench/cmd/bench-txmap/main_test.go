@@ -36,6 +36,17 @@ func TestStoresAnswerAlike(t *testing.T) {
 	}
 }
 
+func TestMovesMeasureWhatTheySay(t *testing.T) {
+	for keys, tail := range map[string]uint64{"recent": 16 << 20, "cold": 1 << 20} {
+		test := task{Store: ours, Dir: t.TempDir(), N: 50_000, Threads: 2, Reps: 2, Tail: tail}
+		test.Ops = []phase{{"move", keys, true}}
+		o := outcome{Figures: map[string]float64{}}
+		if err := measureMove(&test, &o); err != nil || o.Figures["move"] == 0 {
+			t.Errorf("%s: %v, %v", keys, o.Figures, err)
+		}
+	}
+}
+
 func TestWarmStoresAreEmpty(t *testing.T) {
 	for name := range stores {
 		for _, grown := range []bool{false, true} {

@@ -19,6 +19,7 @@ var allRows = []row{
 	{"A5", "Exists of absent keys", (*run).absent},
 	{"A6", "Get of recent keys", (*run).gets},
 	{"A7", "cold keys", (*run).cold},
+	{"A8", "MoveFrom between two maps", (*run).moves},
 	{"A9", "UpdateSubtreeIndexBatch", (*run).updates},
 	{"A10", "Delete of recent keys", (*run).deletes},
 	{"A11", "memory per entry", (*run).memory},

@@ -49,6 +49,7 @@ type outcome struct {
 var kinds = map[string]func(*task, *outcome) error{
 	"insert":  measureInsert,
 	"phases":  measurePhases,
+	"move":    measureMove,
 	"memory":  measureMemory,
 	"false":   measureFalseMatches,
 	"latency": measureLatency,
