@@ -300,7 +300,7 @@ impl Lane {
         let state = self.shared.tail.state(buffer);
         let place = self.table.place_of_units(state.base_units.load(Ordering::Relaxed));
         if let Some(entry) = self.table.entry(place.slot) {
-            entry.add_used(units);
+            entry.add_used(place.block, units);
         }
         let before = state.progress.fetch_add(u64::from(units) << 32, Ordering::AcqRel);
         if before as u32 == units {

@@ -67,7 +67,11 @@ impl Lane {
                 Ok(next) => buffer = next,
                 Err(error) => {
                     // What was written of it is garbage.
-                    self.record_died(first, units - (rest.len() / UNIT_BYTES) as u32);
+                    let written = units - (rest.len() / UNIT_BYTES) as u32;
+                    if let Some(entry) = self.table.entry(segment.slot) {
+                        entry.add_gap(unit..unit + written);
+                    }
+                    self.record_died(first, written);
                     return Err(error);
                 }
             }

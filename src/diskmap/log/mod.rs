@@ -9,6 +9,7 @@
 //!   writeback   committed blocks on their way to the files; the map's first failure
 //!   segment     the files, and the table that finds them by location
 //!   record      the bytes of a record
+//!   walk        the records of a complete segment, in order, from its file
 //! ```
 //!
 //! docs/design.md, section 3, has the invariants L1..L6.
@@ -20,4 +21,5 @@ pub(super) mod record;
 pub(super) mod reservation;
 pub(super) mod segment;
 pub(super) mod tail;
+pub(super) mod walk;
 pub(super) mod writeback;

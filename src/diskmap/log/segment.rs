@@ -3,14 +3,17 @@
 //! A location is a byte offset / 16 in the address space of its lane: segment slot, then offset. A
 //! slot is reused when its segment is gone; the incarnation of a segment never is.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 
 use super::record::UNIT_BYTES;
 use super::tail::BlockRef;
+use super::walk::Extent;
 use crate::index::Location;
 use crate::runtime::Disk;
 use crate::storage::{CreateOptions, Storage, StorageFile};
@@ -39,6 +42,8 @@ pub(crate) struct Segment {
     storage: Arc<dyn Storage>,
     file: OnceLock<Box<dyn StorageFile>>,
     dead: AtomicBool,
+    /// Blocks whose every byte is in the file.
+    written_blocks: AtomicU32,
 }
 
 /// What a lane needs to make segments.
@@ -72,6 +77,7 @@ impl SegmentFactory {
             storage: Arc::clone(&self.storage),
             file: OnceLock::new(),
             dead: AtomicBool::new(false),
+            written_blocks: AtomicU32::new(0),
         }
     }
 
@@ -124,6 +130,11 @@ impl Segment {
         &self.path
     }
 
+    /// The last write of a block is done.
+    pub(crate) fn block_written(&self) {
+        self.written_blocks.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// Nothing in it is wanted any more: blocks that still wait need not be written.
     pub(crate) fn mark_dead(&self) {
         self.dead.store(true, Ordering::Release);
@@ -156,6 +167,11 @@ pub(crate) struct SlotEntry {
     pub(crate) segment: ArcSwapOption<Segment>,
     /// For each block, the buffer it is (or was last) in.
     blocks: OnceLock<Box<[AtomicU64]>>,
+    /// For each block that was closed, the units that were reserved in it.
+    used_in_blocks: OnceLock<Box<[AtomicU32]>>,
+    /// Parts in which a long record was begun and not finished.
+    gaps: Mutex<Vec<Range<u32>>>,
+    opened_blocks: AtomicU32,
     /// Units of its closed blocks, but for what fills the last one's end.
     used_units: AtomicU64,
     /// Units, of open blocks too, that are header, padding or records that nobody wants any more.
@@ -248,6 +264,14 @@ impl SlotTable {
         entry
             .blocks
             .get_or_init(|| (0..self.blocks_per_segment).map(|_| AtomicU64::new(0)).collect());
+        let used = entry
+            .used_in_blocks
+            .get_or_init(|| (0..self.blocks_per_segment).map(|_| AtomicU32::new(0)).collect());
+        for word in used {
+            word.store(0, Ordering::Relaxed);
+        }
+        entry.gaps.lock().clear();
+        entry.opened_blocks.store(0, Ordering::Relaxed);
         entry.used_units.store(0, Ordering::Relaxed);
         entry.dead_units.store(0, Ordering::Relaxed);
         entry.unfinished_blocks.store(0, Ordering::Relaxed);
@@ -271,6 +295,9 @@ impl SlotEntry {
         Self {
             segment: ArcSwapOption::empty(),
             blocks: OnceLock::new(),
+            used_in_blocks: OnceLock::new(),
+            gaps: Mutex::default(),
+            opened_blocks: AtomicU32::new(0),
             used_units: AtomicU64::new(0),
             dead_units: AtomicU64::new(0),
             unfinished_blocks: AtomicU32::new(0),
@@ -290,6 +317,7 @@ impl SlotEntry {
     }
 
     pub(crate) fn block_opened(&self) {
+        self.opened_blocks.fetch_add(1, Ordering::Relaxed);
         self.unfinished_blocks.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -304,12 +332,36 @@ impl SlotEntry {
 
     /// A block with these units is about to be closed. Counting by block keeps reservations from
     /// meeting on one more word.
-    pub(crate) fn add_used(&self, units: u32) {
+    pub(crate) fn add_used(&self, block: usize, units: u32) {
+        if let Some(word) = self.used_in_blocks.get().and_then(|used| used.get(block)) {
+            word.store(units, Ordering::Release);
+        }
         self.used_units.fetch_add(u64::from(units), Ordering::AcqRel);
     }
 
     pub(crate) fn add_dead(&self, units: u32) {
         self.dead_units.fetch_add(u64::from(units), Ordering::AcqRel);
+    }
+
+    /// A long record was begun here and not finished; its bytes are no record.
+    pub(crate) fn add_gap(&self, units: Range<u32>) {
+        self.gaps.lock().push(units);
+    }
+
+    /// What of `segment`, which is in this slot, holds records; `None` until it is complete: sealed
+    /// and all of it in its file. Nothing of it changes from then on.
+    pub(crate) fn extent(&self, segment: &Segment) -> Option<Extent> {
+        // After `sealed` no block is opened.
+        let complete = self.sealed.load(Ordering::Acquire)
+            && self.unfinished_blocks.load(Ordering::Acquire) == 0
+            && segment.written_blocks.load(Ordering::Acquire)
+                == self.opened_blocks.load(Ordering::Relaxed);
+        if !complete {
+            return None;
+        }
+        let used = self.used_in_blocks.get()?;
+        let used_units = used.iter().map(|word| word.load(Ordering::Acquire)).collect();
+        Some(Extent { used_units, gaps: self.gaps.lock().clone() })
     }
 
     /// Units of records in use, plus `open_units` of a block that is not closed yet.

@@ -118,6 +118,9 @@ impl Shared {
             return;
         }
         if write.last {
+            if wanted {
+                write.segment.block_written();
+            }
             self.tail.give_back(write.buffer);
         }
     }
