@@ -8,13 +8,14 @@
 //! length is believed, and memory asked for, only after it was found to end inside what is used.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::lane::VALUE_BYTES_LIMIT;
 use super::record::{self, HEADER_BYTES, Header, Invalid, Kind, UNIT_BYTES};
 use super::reservation::location;
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentFactory};
 use crate::index::Location;
-use crate::storage::{AlignedBuf, StorageFile};
+use crate::storage::AlignedBuf;
 use crate::{Error, Result};
 
 /// Bytes of one read.
@@ -42,9 +43,10 @@ pub(crate) struct Walked<'a> {
 
 /// See the module's text.
 #[derive(Debug)]
-pub(crate) struct Walk<'a> {
-    segment: &'a Segment,
-    file: &'a dyn StorageFile,
+pub(crate) struct Walk {
+    segment: Arc<Segment>,
+    /// What the file wants addresses, offsets and lengths to be multiples of.
+    alignment: usize,
     key_bytes: usize,
     segment_units: u32,
     block_units: u32,
@@ -69,27 +71,26 @@ struct Window {
     len: usize,
 }
 
-impl<'a> Walk<'a> {
+impl Walk {
     /// Begins behind the segment's header, which is checked.
     ///
     /// # Errors
     /// `Corrupt` if the file's header is not this segment's, `Io`, `OutOfMemory`.
     pub(crate) fn new(
         factory: &SegmentFactory,
-        segment: &'a Segment,
+        segment: Arc<Segment>,
         block_bytes: usize,
         extent: Extent,
     ) -> Result<Self> {
-        let file = segment.file().ok_or(Error::Closed("segment"))?;
+        let alignment = segment.file().map_or(1, |file| file.alignment().max(1));
         let block_units = (block_bytes / UNIT_BYTES) as u32;
         let end_unit = (0..).zip(&extent.used_units).filter(|(_, used)| **used > 0).last();
         let end_unit = end_unit.map_or(0, |(block, used)| block * block_units + used);
-        let alignment = file.alignment().max(1);
         let window_bytes = WINDOW_BYTES.min(factory.segment_bytes as usize);
         let buffer = AlignedBuf::zeroed(window_bytes, alignment)?;
         let mut walk = Self {
             segment,
-            file,
+            alignment,
             key_bytes: factory.key_bytes as usize,
             segment_units: (factory.segment_bytes / UNIT_BYTES as u64) as u32,
             block_units,
@@ -103,7 +104,7 @@ impl<'a> Walk<'a> {
         };
         walk.fill(0, SEGMENT_HEADER_BYTES)?;
         let header = walk.window.bytes(0, SEGMENT_HEADER_BYTES).unwrap_or_default();
-        if header != factory.header(segment) {
+        if header != factory.header(&walk.segment) {
             return Err(walk.corrupt(0, "the segment's header is not the one that was written"));
         }
         Ok(walk)
@@ -196,7 +197,7 @@ impl<'a> Walk<'a> {
     fn record(&mut self, unit: u32, kind: Kind, total: usize) -> Result<Walked<'_>> {
         let offset = unit as usize * UNIT_BYTES;
         // A direct read starts at or before the record; so a little less than the window fits.
-        let is_long = total + self.file.alignment().max(1) > self.window.buffer.len();
+        let is_long = total + self.alignment > self.window.buffer.len();
         if is_long {
             self.read_long(offset, total)?;
         } else {
@@ -247,7 +248,7 @@ impl<'a> Walk<'a> {
         if self.window.bytes(offset, bytes).is_some() {
             return Ok(());
         }
-        let alignment = self.file.alignment().max(1);
+        let alignment = self.alignment;
         let start = offset - offset % alignment;
         // Blocks are written up to a multiple of 4096, so that much of the file is there.
         let end = (self.end_unit as usize * UNIT_BYTES).max(offset + bytes);
@@ -257,7 +258,8 @@ impl<'a> Walk<'a> {
             return Err(Error::Closed("segment"));
         }
         self.window.len = 0;
-        self.file.read_exact_at(&mut self.window.buffer[..len], start as u64)?;
+        let file = self.segment.file().ok_or(Error::Closed("segment"))?;
+        file.read_exact_at(&mut self.window.buffer[..len], start as u64)?;
         self.segment.disk().stats().add_read(len as u64);
         self.read_bytes += len as u64;
         self.window.start = start as u64;
