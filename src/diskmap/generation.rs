@@ -2,10 +2,12 @@
 //! new one.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::log::lane::Lane;
 use super::log::segment::SegmentFactory;
 use super::log::writeback::{Shared, Waiting};
+use super::order::PublishOrder;
 use crate::Result;
 use crate::hash::keyed::{KeyHash, KeyedHasher};
 use crate::index::{Index, IndexOptions, SHARDS, shard_of};
@@ -17,6 +19,8 @@ pub(crate) struct Generation {
     pub(crate) hasher: KeyedHasher,
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) lanes: Box<[Lane]>,
+    /// Durable maps only.
+    pub(crate) order: Option<PublishOrder>,
     lane_of_shard: Box<[u16]>,
 }
 
@@ -26,6 +30,7 @@ impl Generation {
         shared: &Arc<Shared>,
         index: &IndexOptions,
         factories: Vec<SegmentFactory>,
+        secret: Option<[u64; 8]>,
     ) -> Result<Self> {
         let waiting = Arc::new(Waiting::new(Arc::clone(shared)));
         let lanes: Box<[Lane]> = factories
@@ -36,11 +41,33 @@ impl Generation {
         let lane_of_shard = (0..SHARDS).map(|shard| (shard % lanes.len()) as u16).collect();
         Ok(Self {
             index: Index::new(index)?,
-            hasher: KeyedHasher::random()?,
+            hasher: match secret {
+                Some(secret) => KeyedHasher::from_secret(secret),
+                None => KeyedHasher::random()?,
+            },
             waiting,
             lanes,
+            order: secret.map(|_| PublishOrder::new()),
             lane_of_shard,
         })
+    }
+
+    /// Whether a record may be published now; called under the lock of the key's shard. `seq` is
+    /// asked for its sequence number in durable maps only.
+    #[inline]
+    pub(crate) fn admit(&self, hash: KeyHash, seq: impl FnOnce() -> u64) -> bool {
+        self.order.as_ref().is_none_or(|order| order.admit(shard_of(hash), seq()))
+    }
+
+    /// The content is not wanted any more: files go with their segments.
+    pub(crate) fn remove_files(&self) {
+        for lane in &self.lanes {
+            lane.factory().keep.store(false, Ordering::Release);
+        }
+    }
+
+    pub(crate) fn is_durable(&self) -> bool {
+        self.order.is_some()
     }
 
     pub(crate) fn lane_number(&self, hash: KeyHash) -> usize {

@@ -7,6 +7,9 @@ pub trait Key: Copy + Eq + Send + Sync + std::fmt::Debug + 'static {
     /// Length in bytes, at most 36.
     const BYTES: usize;
 
+    /// The key of these bytes; none if their number is not `BYTES`.
+    fn from_bytes(bytes: &[u8]) -> Option<Self>;
+
     /// The bytes that are stored and compared.
     fn as_bytes(&self) -> &[u8];
 
@@ -16,6 +19,10 @@ pub trait Key: Copy + Eq + Send + Sync + std::fmt::Debug + 'static {
 
 impl Key for [u8; 32] {
     const BYTES: usize = 32;
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok()
+    }
 
     fn as_bytes(&self) -> &[u8] {
         self
@@ -28,6 +35,10 @@ impl Key for [u8; 32] {
 
 impl Key for [u8; 36] {
     const BYTES: usize = 36;
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok()
+    }
 
     fn as_bytes(&self) -> &[u8] {
         self

@@ -27,10 +27,15 @@ mod generation;
 mod key;
 mod log;
 mod lookup;
+mod manifest;
 mod op;
+mod order;
 mod plan;
 mod read;
+mod recovery;
+mod reopen;
 mod stats;
+mod sync;
 mod write;
 
 use std::sync::Arc;
@@ -42,6 +47,7 @@ use parking_lot::Mutex;
 
 pub use batch::{Batch, ItemState};
 pub use key::Key;
+pub use recovery::Recovery;
 pub use stats::MapStats;
 
 use self::confirm::Start;
@@ -52,11 +58,13 @@ use self::log::writeback::Shared;
 use self::op::Options;
 use self::plan::{Layout, Plan, scan_kernel};
 use self::read::Scratch;
+use self::reopen::Found;
 use self::stats::Counters;
+use self::sync::Durable;
 use crate::index::IndexOptions;
 use crate::memory::MemoryReserve;
 use crate::runtime::{Runtime, Tick};
-use crate::settings::TxMapSettings;
+use crate::settings::{Durability, TxMapSettings};
 use crate::storage::Storage;
 use crate::{Error, Result};
 
@@ -92,6 +100,8 @@ pub struct DiskMap<K: Key> {
     /// Held by `clear`; the number of the next generation.
     next_generation: Mutex<u64>,
     plan: Plan,
+    /// None in an ephemeral map.
+    durable: Option<Durable>,
     _ticker: Arc<AgeFlush>,
     /// Last, so that files are gone before their directory.
     directories: Vec<MapDirectory>,
@@ -100,7 +110,8 @@ pub struct DiskMap<K: Key> {
 }
 
 impl<K: Key> DiskMap<K> {
-    /// Opens an empty map of its own in fresh subdirectories of the settings' directories.
+    /// Opens an empty map of its own in fresh subdirectories of the settings' directories; a
+    /// durable map with what it held when it was last synced or closed.
     ///
     /// # Errors
     /// `Setting` for sizes that do not fit together, `Io`, `Locked` for directories, `OutOfMemory`.
@@ -117,8 +128,16 @@ impl<K: Key> DiskMap<K> {
         let directories = settings
             .dirs
             .iter()
-            .map(|dir| MapDirectory::create(runtime, dir, settings.name.as_deref(), store_id))
+            .map(|dir| MapDirectory::open(runtime, dir, settings, store_id))
             .collect::<Result<Vec<_>>>()?;
+        let storage = runtime.storage();
+        let found = match settings.durability {
+            Durability::Ephemeral => None,
+            Durability::Durable => {
+                Some(Found::new::<K>(storage.as_ref(), settings, &directories, store_id)?)
+            }
+        };
+        let store_id = found.as_ref().map_or(store_id, |found| found.identity.store_id);
         let reserve: Arc<dyn MemoryReserve> = Arc::clone(runtime.budget()) as _;
         let process = runtime.settings();
         let tail = Tail::new(
@@ -138,13 +157,21 @@ impl<K: Key> DiskMap<K> {
                 huge_pages: process.huge_pages,
                 kernel: scan_kernel(process.kernel),
                 prefault: settings.prefault,
-                reserve: Some(reserve),
+                reserve: Some(Arc::clone(&reserve)),
             },
             direct: process.direct_io,
             store_id,
+            secret: found.as_ref().map(|found| found.identity.secret),
         };
-        let factories = plan.factories::<K>(runtime.storage(), &directories, 0);
-        let generation = Arc::new(Generation::new(&shared, &plan.index, factories)?);
+        let number = found.as_ref().map_or(0, |found| found.generation);
+        let factories = plan.factories::<K>(storage, &directories, number);
+        let generation = Generation::new(&shared, &plan.index, factories, plan.secret)?;
+        let recover = |found: Found| {
+            let events = runtime.events();
+            found.recover::<K>(storage.as_ref(), &generation, &directories, &reserve, events)
+        };
+        let durable = found.map(recover).transpose()?;
+        let generation = Arc::new(generation);
         let generation = Arc::new(ArcSwap::new(generation));
         let age = Duration::from_millis(settings.flush_age_ms);
         let ticker = Arc::new(AgeFlush { generation: Arc::clone(&generation), age });
@@ -160,8 +187,9 @@ impl<K: Key> DiskMap<K> {
             storage: Arc::clone(runtime.storage()),
             slow_mu: Mutex::new(()),
             counters: Counters::default(),
-            next_generation: Mutex::new(1),
+            next_generation: Mutex::new(number + 1),
             plan,
+            durable,
             _ticker: ticker,
             directories,
             _runtime: runtime.clone(),
@@ -259,9 +287,16 @@ impl<K: Key> DiskMap<K> {
         let mut number = self.next_generation.lock();
         self.shared.failure.check()?;
         let factories = self.plan.factories::<K>(&self.storage, &self.directories, *number);
-        let fresh = Generation::new(&self.shared, &self.plan.index, factories)?;
+        let secret = self.plan.secret;
+        let fresh = Generation::new(&self.shared, &self.plan.index, factories, secret)?;
+        let durable = self.durable.as_ref();
+        let no_sync = durable.map(|durable| self.sync_generation(durable, *number)).transpose();
+        let no_sync = no_sync.map_err(|error| self.fail(error))?;
         *number += 1;
         let old = self.generation.swap(Arc::new(fresh));
+        drop(no_sync);
+        // Nothing leads to its files any more.
+        old.remove_files();
         // If operations still run on it, its blocks must not keep the new one waiting.
         for lane in &old.lanes {
             lane.close();
@@ -364,6 +399,12 @@ impl<K: Key> DiskMap<K> {
 
 impl<K: Key> Drop for DiskMap<K> {
     fn drop(&mut self) {
+        if self.durable.is_some()
+            && self.shared.failure.check().is_ok()
+            && let Err(error) = self.sync(Wait::Allowed)
+        {
+            tracing::error!(%error, "a durable map was closed without its last sync");
+        }
         self.shared.discard_waiting();
         let ticket = self.shared.ticket();
         // A write that is under way takes as long as the disk takes; there is nothing else to wait

@@ -2,6 +2,7 @@
 //! generation.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::directory::MapDirectory;
 use super::key::Key;
@@ -18,6 +19,8 @@ pub(super) struct Plan {
     pub(super) index: IndexOptions,
     pub(super) direct: bool,
     pub(super) store_id: u64,
+    /// The secret of the keyed hash, in a durable map.
+    pub(super) secret: Option<[u64; 8]>,
 }
 
 impl Plan {
@@ -27,6 +30,8 @@ impl Plan {
         directories: &[MapDirectory],
         generation: u64,
     ) -> Vec<SegmentFactory> {
+        let durable = self.secret.is_some();
+        let keep = Arc::new(AtomicBool::new(durable));
         directories
             .iter()
             .enumerate()
@@ -40,6 +45,8 @@ impl Plan {
                 direct: self.direct,
                 disk: Arc::clone(directory.disk()),
                 storage: Arc::clone(storage),
+                durable,
+                keep: Arc::clone(&keep),
             })
             .collect()
     }

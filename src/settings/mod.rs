@@ -113,6 +113,16 @@ impl RuntimeSettings {
     }
 }
 
+/// What of a map survives its process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing.
+    #[default]
+    Ephemeral,
+    /// What was synced.
+    Durable,
+}
+
 /// Settings of a transaction map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TxMapSettings {
@@ -136,6 +146,8 @@ pub struct TxMapSettings {
     pub name: Option<String>,
     /// Fault the tail in at opening.
     pub prefault: bool,
+    /// What survives the process.
+    pub durability: Durability,
 }
 
 impl Default for TxMapSettings {
@@ -176,7 +188,17 @@ impl TxMapSettings {
             write_timeout_ms: values.number(&table::TX_MAP_WRITE_TIMEOUT),
             name: Some(values.text(&table::TX_MAP_NAME).to_owned()).filter(|name| !name.is_empty()),
             prefault: values.word(&table::TX_MAP_PREFAULT) == "on",
+            durability: match values.word(&table::TX_MAP_DURABILITY) {
+                "durable" => Durability::Durable,
+                _ => Durability::Ephemeral,
+            },
         }
+    }
+
+    /// A durable map without a name.
+    pub(crate) fn name_missing(&self) -> Error {
+        let reason = "durable needs a txMapName, under which the map is found again";
+        text::error(table::TX_MAP_DURABILITY.key, reason.to_owned())
     }
 
     /// The block size in force: as set, or 2 MiB, at most an eighth of the tail and a quarter of a
@@ -216,6 +238,9 @@ impl TxMapSettings {
         text::check_name(table::TX_MAP_NAME.key, self.name.as_deref().unwrap_or_default())?;
         let names: Vec<_> = self.dirs.iter().map(|dir| dir.to_string_lossy()).collect();
         text::check_directories(table::TX_MAP_DIRS.key, names.iter().map(AsRef::as_ref))?;
+        if self.durability == Durability::Durable && self.name.is_none() {
+            return Err(self.name_missing());
+        }
         let block = self.block_len();
         for (what, bytes) in [("txMapTail", self.tail_bytes), ("txMapSegment", self.segment_bytes)]
         {

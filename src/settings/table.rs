@@ -267,6 +267,16 @@ pub static TX_MAP_PREFAULT: SettingSpec = SettingSpec {
     doc: "Fault in the tail, and the index where its size is known, before the map is used.",
 };
 
+/// What survives.
+pub static TX_MAP_DURABILITY: SettingSpec = SettingSpec {
+    key: "txMapDurability",
+    scope: Scope::TxMap,
+    kind: Kind::Word(&["ephemeral", "durable"]),
+    default: Value::Word("ephemeral"),
+    doc: "ephemeral: the map dies with the process. durable: what was synced survives a power cut \
+          and is there when a map of this txMapName is opened again.",
+};
+
 /// Every setting, in the order of the documentation.
 pub static SETTINGS: &[&SettingSpec] = &[
     &MEMORY_BUDGET,
@@ -287,4 +297,5 @@ pub static SETTINGS: &[&SettingSpec] = &[
     &TX_MAP_WRITE_TIMEOUT,
     &TX_MAP_NAME,
     &TX_MAP_PREFAULT,
+    &TX_MAP_DURABILITY,
 ];
