@@ -39,6 +39,7 @@ type Settings struct {
 	TxMapWriteTimeout    string `key:"txMapWriteTimeout" kind:"duration" default:"" desc:"how long a write waits for space before it fails, such as 30s"`
 	TxMapName            string `key:"txMapName" kind:"name" default:"" desc:"name of a map's subdirectories, of which a second map is refused; empty: its own"`
 	TxMapPrefault        string `key:"txMapPrefault" kind:"off|on" default:"" desc:"touch the tail's memory at opening, so that no write pays for that"`
+	TxMapDurability      string `key:"txMapDurability" kind:"ephemeral|durable" default:"" desc:"durable: what was synced survives a power cut and is there when a map of this txMapName is opened again"`
 }
 
 // AssemblySubtreeDir is the directory for the subtrees of block assembly, empty for the Go heap.

@@ -6,7 +6,7 @@
 //! counted and ignored, and goes once the manifest that leaves it out is durable.
 //!
 //! Keys are told apart by their keyed hash of 128 bits, under a secret that nobody outside knows:
-//! among 10^11 keys two are equal with a probability of 2^-54 (docs/design.md, P7).
+//! among 10^11 keys two are equal with a probability of 2^-56 (docs/design.md, P7).
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -369,6 +369,7 @@ fn rest_bytes(file: &dyn StorageFile, from: u32, to: u32) -> Result<u64> {
     let alignment = file.alignment().max(PAGE_BYTES);
     let mut buffer = AlignedBuf::zeroed(1 << 16, alignment)?;
     let (from, end) = (u64::from(from) * UNIT_BYTES as u64, u64::from(to) * UNIT_BYTES as u64);
+    let end = end - end % alignment as u64;
     let mut at = from - from % alignment as u64;
     let mut last = from;
     while at < end {
