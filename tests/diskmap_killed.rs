@@ -6,8 +6,6 @@
     reason = "helpers of tests fail by panicking and speak to the test that started them"
 )]
 
-#[path = "common/maps.rs"]
-mod maps;
 #[path = "common/records.rs"]
 mod records;
 #[path = "common/rng.rs"]
@@ -22,7 +20,6 @@ use blocktier::runtime::Runtime;
 use blocktier::settings::{RuntimeSettings, TxMapSettings};
 use blocktier::txmap::DiskTxMap;
 
-use maps::temp_dirs;
 use records::{key, value};
 use rng::Rng;
 
@@ -99,7 +96,7 @@ fn what_was_synced_survives_kill_9() {
     if let (Ok(settings), Ok(seed)) = (std::env::var(SETTINGS), std::env::var(SEED)) {
         work(&settings, seed.parse().unwrap());
     }
-    let dirs = temp_dirs(2);
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let paths: Vec<_> = dirs.iter().map(|dir| dir.path().display().to_string()).collect();
     let sizes = "txMapTail = 256K\ntxMapBlock = 16K\ntxMapSegment = 64K\ntxMapFlushAge = 100ms";
     let durable = "txMapName = pool\ntxMapDurability = durable";

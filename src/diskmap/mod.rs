@@ -35,6 +35,7 @@ mod read;
 mod recovery;
 mod reopen;
 mod stats;
+mod summary;
 mod sync;
 mod write;
 
@@ -171,16 +172,8 @@ impl<K: Key> DiskMap<K> {
             found.recover::<K>(storage.as_ref(), &generation, &directories, &reserve, events)
         };
         let durable = found.map(recover).transpose()?;
-        let generation = Arc::new(generation);
-        let generation = Arc::new(ArcSwap::new(generation));
-        let age = Duration::from_millis(settings.flush_age_ms);
-        let ticker = Arc::new(AgeFlush { generation: Arc::clone(&generation), age });
-        if !age.is_zero() {
-            for directory in &directories {
-                let tick: Arc<dyn Tick> = Arc::clone(&ticker) as _;
-                directory.disk().register_ticker(Arc::downgrade(&tick));
-            }
-        }
+        let generation = Arc::new(ArcSwap::from_pointee(generation));
+        let ticker = AgeFlush::start(&generation, settings, &directories);
         Ok(Self {
             shared,
             generation,
@@ -401,7 +394,7 @@ impl<K: Key> Drop for DiskMap<K> {
     fn drop(&mut self) {
         if self.durable.is_some()
             && self.shared.failure.check().is_ok()
-            && let Err(error) = self.sync(Wait::Allowed)
+            && let Err(error) = self.sync(Wait::Allowed).and_then(|()| self.close_segments())
         {
             tracing::error!(%error, "a durable map was closed without its last sync");
         }
@@ -421,6 +414,24 @@ impl<K: Key> Drop for DiskMap<K> {
 struct AgeFlush {
     generation: Arc<ArcSwap<Generation>>,
     age: Duration,
+}
+
+impl AgeFlush {
+    fn start(
+        generation: &Arc<ArcSwap<Generation>>,
+        settings: &TxMapSettings,
+        directories: &[MapDirectory],
+    ) -> Arc<Self> {
+        let age = Duration::from_millis(settings.flush_age_ms);
+        let ticker = Arc::new(Self { generation: Arc::clone(generation), age });
+        if !age.is_zero() {
+            for directory in directories {
+                let tick: Arc<dyn Tick> = Arc::clone(&ticker) as _;
+                directory.disk().register_ticker(Arc::downgrade(&tick));
+            }
+        }
+        ticker
+    }
 }
 
 impl Tick for AgeFlush {

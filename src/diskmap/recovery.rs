@@ -16,16 +16,15 @@ use super::generation::Generation;
 use super::log::lane::Lane;
 use super::log::record::{Kind, UNIT_BYTES};
 use super::log::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentFactory};
-use super::log::walk::{Extent, Walk};
 use super::manifest::Manifest;
-use super::write::COMMIT_BYTES;
+use super::summary::{self, HashBytes, Item};
 use crate::hash::keyed::KeyHash;
 use crate::index::Location;
 use crate::memory::MemoryReserve;
 use crate::storage::{AlignedBuf, Storage, StorageFile};
 use crate::{Error, Result};
 
-/// The walk's blocks here: what every file's used part is a multiple of, but for its end.
+/// Reads of what is ignored are whole pages.
 const PAGE_BYTES: usize = 4096;
 const HEADER_UNITS: u32 = (SEGMENT_HEADER_BYTES / UNIT_BYTES) as u32;
 /// Records are accounted for in the memory budget in steps of this many.
@@ -36,6 +35,8 @@ const STEP: usize = 1 << 16;
 pub struct Recovery {
     /// True if the map was there; false if it was made.
     pub reopened: bool,
+    /// Segments of which only the summary was read.
+    pub segments_from_summary: u64,
     /// Segments whose records were read.
     pub segments_scanned: u64,
     /// Records that were read, superseded ones and deletions too.
@@ -134,7 +135,7 @@ impl<'a> LaneRecovery<'a> {
 
     /// Brings the lane to where its log ends. Nothing on disk is changed. Returns the files that
     /// are not part of it.
-    pub(super) fn run(mut self, hash: impl Fn(&[u8]) -> Option<KeyHash>) -> Result<Vec<PathBuf>> {
+    pub(super) fn run(mut self, hash: impl HashBytes) -> Result<Vec<PathBuf>> {
         let mut files = segment_files(self.storage, self.factory)?;
         let highest = files.keys().next_back().copied();
         let listed: Vec<_> = self.manifest.entries.clone();
@@ -175,7 +176,7 @@ impl<'a> LaneRecovery<'a> {
         path: &Path,
         durable: u32,
         complete: bool,
-        hash: &impl Fn(&[u8]) -> Option<KeyHash>,
+        hash: &impl HashBytes,
     ) -> Result<SegmentEnd> {
         let slot = self.adopted.len() as u32;
         if slot >= self.lane.table().slots_max() {
@@ -189,8 +190,7 @@ impl<'a> LaneRecovery<'a> {
             return Err(corrupt(path, file_units, reason));
         }
         let segment = Arc::new(self.factory.reopen(slot, incarnation, file));
-        self.report.segments_scanned += 1;
-        let (end_units, is_torn) = match self.walk(&segment, units, hash) {
+        let (end_units, is_torn) = match self.collect(&segment, units, complete, hash) {
             Ok(end) => (end, false),
             Err((Error::Corrupt { .. }, end)) if !complete && end >= durable => (end, true),
             Err((error, _)) => return Err(error),
@@ -208,48 +208,47 @@ impl<'a> LaneRecovery<'a> {
         Ok(SegmentEnd { is_torn, is_kept })
     }
 
-    /// Collects the records of the first `units` units; returns where they end, in an error too.
-    fn walk(
+    /// Notes the records of a segment, from its summary if it is complete and has one. An error
+    /// comes with the unit where the log ends.
+    fn collect(
         &mut self,
         segment: &Arc<Segment>,
         units: u32,
-        hash: &impl Fn(&[u8]) -> Option<KeyHash>,
+        complete: bool,
+        hash: &impl HashBytes,
     ) -> Result<u32, (Error, u32)> {
-        let page_units = (PAGE_BYTES / UNIT_BYTES) as u32;
-        let mut used_units = vec![page_units; (units / page_units) as usize];
-        used_units.push(units % page_units);
-        let extent = Extent { used_units: used_units.into(), gaps: Vec::new() };
-        let mut walk = Walk::new(self.factory, Arc::clone(segment), PAGE_BYTES, extent)
-            .map_err(|error| (error, 0))?;
-        loop {
-            let record = match walk.next() {
-                Err(error) => return Err((error, walk.error_unit())),
-                Ok(None) => return Ok(walk.unit()),
-                Ok(Some(record)) => record,
-            };
-            let at = record.unit;
-            let Some(hash) = hash(record.key) else { return Ok(at) };
-            let hash = u128::from(hash.hi) << 64 | u128::from(hash.lo);
-            let seq = self.factory.seq(segment.incarnation, at);
-            let (kind, target) = match record.kind {
-                Kind::Tombstone => (FoundKind::Removed, 0),
-                Kind::Commit => {
-                    let bytes: Option<&[u8; COMMIT_BYTES]> = record.value.first_chunk();
-                    (FoundKind::Committed, bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes)))
-                }
-                _ => (FoundKind::Value, record.location.units()),
-            };
-            if kind != FoundKind::Value {
-                segment.mark_markers();
+        if complete && let Some(items) = summary::read(self.storage, self.factory, segment, units) {
+            segment.mark_summarized();
+            self.report.segments_from_summary += 1;
+            for item in items {
+                self.take(segment, item).map_err(|error| (error, item.unit))?;
             }
-            let units = record.units;
-            self.report.records += 1;
-            if record.kind == Kind::Long {
-                self.longs.insert(seq, Long { hash, location: record.location, units });
-                continue;
-            }
-            self.push(Found { hash, seq, target, units, kind }).map_err(|error| (error, at))?;
+            return Ok(units);
         }
+        self.report.segments_scanned += 1;
+        summary::walk(self.factory, segment, units, hash, |item| self.take(segment, item))
+    }
+
+    fn take(&mut self, segment: &Segment, item: Item) -> Result<()> {
+        let Item { hash, unit, units, kind, target } = item;
+        let seq = self.factory.seq(segment.incarnation, unit);
+        let base_units = self.lane.table().base_units(segment.slot, 0);
+        let location = Location::new(base_units + u64::from(unit))
+            .ok_or_else(|| Error::InvalidArgument("location out of range".to_owned()))?;
+        self.report.records += 1;
+        let (kind, target) = match kind {
+            Kind::Long => {
+                self.longs.insert(seq, Long { hash, location, units });
+                return Ok(());
+            }
+            Kind::Tombstone => (FoundKind::Removed, 0),
+            Kind::Commit => (FoundKind::Committed, target),
+            _ => (FoundKind::Value, location.units()),
+        };
+        if kind != FoundKind::Value {
+            segment.mark_markers();
+        }
+        self.push(Found { hash, seq, target, units, kind })
     }
 
     fn push(&mut self, found: Found) -> Result<()> {

@@ -158,12 +158,13 @@ impl Found {
 
 fn describe(report: &Recovery, directories: &[MapDirectory]) -> String {
     format!(
-        "reopened {}: {} keys from {} records in {} segments; {} torn bytes and {} segments behind \
-         the last sync ignored",
+        "reopened {}: {} keys from {} records, {} segments read and {} summaries; {} torn bytes \
+         and {} segments behind the last sync ignored",
         directories.first().map_or_else(String::new, |dir| dir.path().display().to_string()),
         report.entries,
         report.records,
         report.segments_scanned,
+        report.segments_from_summary,
         report.torn_bytes,
         report.segments_ignored
     )

@@ -21,7 +21,8 @@ const VERSION: u32 = 1;
 const HEAD_BYTES: usize = 64;
 const ENTRY_BYTES: usize = 40;
 /// The walk's blocks: what the used part of every file is a multiple of, but for its end.
-const PAGE_UNITS: u32 = 4096 / UNIT_BYTES as u32;
+const PAGE_BYTES: usize = 4096;
+const PAGE_UNITS: u32 = (PAGE_BYTES / UNIT_BYTES) as u32;
 
 /// One record, as far as recovery has to know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,9 +60,8 @@ pub(super) fn walk(
     let mut used_units = vec![PAGE_UNITS; (units / PAGE_UNITS) as usize];
     used_units.push(units % PAGE_UNITS);
     let extent = Extent { used_units: used_units.into(), gaps: Vec::new() };
-    let page_bytes = PAGE_UNITS as usize * UNIT_BYTES;
-    let mut walk = Walk::new(factory, Arc::clone(segment), page_bytes, extent)
-        .map_err(|error| (error, 0))?;
+    let mut walk =
+        Walk::new(factory, Arc::clone(segment), PAGE_BYTES, extent).map_err(|error| (error, 0))?;
     loop {
         let record = match walk.next() {
             Err(error) => return Err((error, walk.error_unit())),
@@ -129,6 +129,7 @@ pub(super) fn write(
     bytes.append(&mut entries);
     let crc = crc32c::crc32c(&bytes);
     bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes.resize(bytes.len().next_multiple_of(PAGE_BYTES), 0);
     let path = path(segment.path());
     if storage.read_dir(&factory.directory)?.contains(&path) {
         storage.remove_file(&path)?;
@@ -147,16 +148,20 @@ pub(super) fn read(
     let file = storage.open_read(&path(segment.path())).ok()?;
     let len = file.len().ok()? as usize;
     // Each record takes two units at least.
-    let most = HEAD_BYTES + 4 + end_units as usize / 2 * ENTRY_BYTES;
-    if len < HEAD_BYTES + 4 || len > most {
+    let most = (HEAD_BYTES + 4 + end_units as usize / 2 * ENTRY_BYTES).next_multiple_of(PAGE_BYTES);
+    if len > most || !len.is_multiple_of(PAGE_BYTES) {
         return None;
     }
-    let bytes = read_whole(file.as_ref(), len).ok()?;
-    let (body, crc) = bytes.get(..len)?.split_at(len - 4);
+    let mut bytes = AlignedBuf::zeroed(len, file.alignment().max(1)).ok()?;
+    file.read_exact_at(&mut bytes, 0).ok()?;
+    let count = bytes.get(48..).and_then(|rest| rest.first_chunk());
+    let count = u64::from_le_bytes(*count?);
+    let body_bytes = count.checked_mul(ENTRY_BYTES as u64)?.checked_add(HEAD_BYTES as u64)?;
+    let (body, rest) = bytes.split_at_checked(usize::try_from(body_bytes).ok()?)?;
     let (stated, entries) = body.split_at(HEAD_BYTES);
-    let count = entries.len() / ENTRY_BYTES;
-    let expected = head(factory, segment.incarnation, end_units, count as u64);
-    if stated != expected || crc32c::crc32c(body).to_le_bytes() != crc {
+    let expected = head(factory, segment.incarnation, end_units, count);
+    let crc = crc32c::crc32c(body).to_le_bytes();
+    if stated != expected || rest.first_chunk() != Some(&crc) {
         return None;
     }
     let item = |entry: &[u8; ENTRY_BYTES]| {
@@ -177,25 +182,6 @@ pub(super) fn read(
             target: word(32),
         })
     };
-    let (chunks, rest) = entries.as_chunks::<ENTRY_BYTES>();
-    if !rest.is_empty() {
-        return None;
-    }
+    let (chunks, _) = entries.as_chunks::<ENTRY_BYTES>();
     chunks.iter().map(item).collect()
-}
-
-fn read_whole(file: &dyn crate::storage::StorageFile, len: usize) -> Result<AlignedBuf> {
-    let alignment = file.alignment().max(1);
-    let mut buffer = AlignedBuf::zeroed(len.next_multiple_of(alignment), alignment)?;
-    let whole = len - len % alignment;
-    file.read_exact_at(&mut buffer[..whole], 0)?;
-    if whole < len {
-        // A direct read past the end yields what is there.
-        let request = &mut buffer[whole..];
-        match file.read_exact_at(request, whole as u64) {
-            Ok(()) | Err(Error::Corrupt { .. }) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(buffer)
 }

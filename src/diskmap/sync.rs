@@ -21,6 +21,7 @@ use super::log::lane::Lane;
 use super::log::segment::Segment;
 use super::manifest::{Entry, Identity, Manifest};
 use super::recovery::{Recovery, parse_name};
+use super::summary;
 use super::{DiskMap, Wait};
 use crate::storage::Storage;
 use crate::{Error, Result};
@@ -136,7 +137,7 @@ impl<K: Key> DiskMap<K> {
     fn sync_lanes(
         &self,
         durable: &Durable,
-        generation: &Generation,
+        generation: &Arc<Generation>,
         lanes: &[LaneSync],
         revision: u64,
     ) -> Result<()> {
@@ -156,11 +157,64 @@ impl<K: Key> DiskMap<K> {
             lane.forget_retired(&released);
             for segment in released {
                 // Left out of the manifest, it goes sooner or later.
+                segment.mark_dead();
                 if let Err(error) = storage.remove_file(segment.path()) {
                     tracing::debug!(%error, "a segment is left for the next opening to remove");
                 }
+                let _ = storage.remove_file(&summary::path(segment.path()));
+            }
+            self.summarize(generation, position, &kept, sync.end);
+        }
+        Ok(())
+    }
+
+    /// Has summaries made of the segments to which nothing is appended any more, on the writer
+    /// thread of their disk. What goes wrong there costs time at the next opening, nothing else.
+    fn summarize(
+        &self,
+        generation: &Arc<Generation>,
+        position: usize,
+        segments: &[Arc<Segment>],
+        end: End,
+    ) {
+        let lane = &generation.lanes[position];
+        for segment in segments {
+            let entry = entry(lane, segment, end).filter(|entry| entry.complete);
+            let Some(entry) = entry.filter(|_| segment.mark_summarized()) else { continue };
+            let (generation, segment) = (Arc::clone(generation), Arc::clone(segment));
+            let storage = Arc::clone(&self.storage);
+            lane.disk().submit(Box::new(move || {
+                let factory = generation.lanes[position].factory();
+                let hash = |key: &[u8]| K::from_bytes(key).map(|key| key.hash(&generation.hasher));
+                let end_units = entry.end_units;
+                let storage = storage.as_ref();
+                let done = summary::write(storage, factory, &segment, end_units, &hash);
+                if let Err(error) = &done {
+                    tracing::warn!(%error, "a segment has no summary; reopening will read it");
+                }
+                if done.is_err() || segment.is_dead() {
+                    let _ = storage.remove_file(&summary::path(segment.path()));
+                }
+            }));
+        }
+    }
+
+    /// Of a map that is being closed: what each lane appended to last is complete, too.
+    pub(super) fn close_segments(&self) -> Result<()> {
+        let Some(durable) = &self.durable else { return Ok(()) };
+        let generation = self.generation.load_full();
+        for lane in &generation.lanes {
+            let end = lane.flush_to(true).unwrap_or(End { incarnation: 0, units: 0 });
+            for segment in lane.kept_segments() {
+                if segment.incarnation == end.incarnation && end.units > 0 {
+                    segment.set_end(end.units);
+                }
             }
         }
+        let mut state = durable.state.lock();
+        let lanes = self.flush_lanes(&generation, Wait::Allowed)?;
+        self.sync_lanes(durable, &generation, &lanes, state.revision + 1)?;
+        state.revision += 1;
         Ok(())
     }
 
@@ -234,6 +288,8 @@ pub(super) fn remove_leftovers(
     });
     for path in old.chain(files) {
         storage.remove_file(&path)?;
+        // Mostly there is none.
+        let _ = storage.remove_file(&summary::path(&path));
     }
     Ok(())
 }

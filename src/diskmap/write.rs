@@ -159,8 +159,8 @@ impl<K: Key> Op<'_, K> {
         }
     }
 
-    /// Adds a record of an absent key; `None` if the candidates have changed, or something newer was
-    /// published in the shard.
+    /// Adds a record of an absent key; `None` if the candidates have changed, or something newer
+    /// was published in the shard.
     fn publish_new(
         &self,
         index: &Index,
@@ -268,5 +268,64 @@ impl<K: Key> Op<'_, K> {
     fn record_died(&self, record: Match) {
         let units = record::record_units(K::BYTES, record.value_bytes as usize);
         self.generation.lane(self.hash).record_died(record.location.units(), units);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diskmap::{DiskMap, Wait};
+    use crate::runtime::Runtime;
+    use crate::settings::{RuntimeSettings, TxMapSettings};
+
+    /// A reserves, B reserves, B publishes, A publishes: the order in which memory and recovery
+    /// would disagree.
+    #[test]
+    fn what_was_reserved_first_is_not_published_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!(
+            "txMapDirs = {}\ntxMapTail = 1M\ntxMapName = m\ntxMapDurability = durable",
+            dir.path().display()
+        );
+        let settings = TxMapSettings::parse(&text).unwrap();
+        let open = || {
+            let runtime = Runtime::open(&RuntimeSettings::default()).unwrap();
+            DiskMap::<[u8; 32]>::open(&runtime, &settings).unwrap()
+        };
+        let (map, key) = (open(), [7; 32]);
+        let generation = map.generation.load_full();
+        let op = map.op(&generation, &key, map.options(Wait::Allowed, false));
+        let (lane, units) = (generation.lane(op.hash), record::record_units(32, 1));
+        let append = |value: &[u8]| {
+            let reservation = lane.reserve(&[units], None).unwrap();
+            reservation.store_one(Kind::Put, &key, value, &mut Vec::new());
+            reservation
+        };
+        let (a, b) = (append(b"A"), append(b"B"));
+        assert!(a.seq(0) < b.seq(0));
+        let publish = |reservation: &Reservation<'_>, found: Option<Match>| {
+            let location = reservation.location(0).unwrap();
+            let record = Unpublished { location, ruler: Some(reservation) };
+            let candidates = generation.index.probe(op.hash);
+            op.publish_set(found, &candidates, record, 0).unwrap()
+        };
+        assert!(publish(&b, None).is_some());
+        // A has looked again and found B, so the candidates are current.
+        let there = Match { location: b.location(0).unwrap(), value_bytes: 1 };
+        assert!(publish(&a, Some(there)).is_none(), "the older record was published last");
+        a.give_up(0, units);
+        drop((a, b));
+        let value = |map: &DiskMap<[u8; 32]>| {
+            map.get(&key, Wait::Allowed, |value, _| value.to_vec()).unwrap()
+        };
+        assert_eq!(value(&map).unwrap(), b"B");
+        drop(generation);
+        drop(map);
+        let map = open();
+        assert_eq!(value(&map).unwrap(), b"B", "recovery says something else");
+        // The operations themselves append again, and succeed.
+        assert!(map.set(&key, b"A", 0, Wait::Allowed).unwrap());
+        drop(map);
+        assert_eq!(value(&open()).unwrap(), b"A");
     }
 }

@@ -32,8 +32,7 @@ impl Lane {
         let tail = &self.shared.tail;
         let units = record::record_units(key.len(), value.len());
         let block_units = tail.block_units();
-        let blocks =
-            (units + (SEGMENT_HEADER_BYTES / UNIT_BYTES) as u32).div_ceil(block_units) as usize;
+        let blocks = blocks_for(units, block_units);
         if timeout.is_none() && tail.free_count() < blocks.min(tail.buffer_count() / 2) {
             self.waiting.submit_all();
             self.shared.failure.check()?;
@@ -142,6 +141,11 @@ impl Lane {
             self.wait_for_space(timeout, deadline)?;
         }
     }
+}
+
+/// Blocks that a record takes at most, the segment's header in front of it.
+fn blocks_for(units: u32, block_units: u32) -> usize {
+    (units + (SEGMENT_HEADER_BYTES / UNIT_BYTES) as u32).div_ceil(block_units) as usize
 }
 
 /// An empty buffer with room for `bytes`.

@@ -39,7 +39,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const fn bits(self) -> u32 {
+    pub(crate) const fn bits(self) -> u32 {
         match self {
             Self::Put => 1,
             Self::Padding => 2,
@@ -50,7 +50,7 @@ impl Kind {
         }
     }
 
-    const fn from_bits(bits: u32) -> Option<Self> {
+    pub(crate) const fn from_bits(bits: u32) -> Option<Self> {
         match bits {
             1 => Some(Self::Put),
             2 => Some(Self::Padding),

@@ -54,6 +54,8 @@ pub(crate) struct Segment {
     has_markers: AtomicBool,
     /// Where its records end, in units, if an earlier process wrote it.
     end: OnceLock<u32>,
+    /// It has a summary beside it, or is about to.
+    summarized: AtomicBool,
 }
 
 /// What a lane needs to make segments.
@@ -96,6 +98,7 @@ impl SegmentFactory {
             unsynced: AtomicBool::new(false),
             has_markers: AtomicBool::new(false),
             end: OnceLock::new(),
+            summarized: AtomicBool::new(false),
         }
     }
 
@@ -181,6 +184,11 @@ impl Segment {
         let _ = self.end.set(units);
     }
 
+    /// True at the first call: whoever gets that makes the summary.
+    pub(crate) fn mark_summarized(&self) -> bool {
+        !self.summarized.swap(true, Ordering::AcqRel)
+    }
+
     pub(crate) fn mark_markers(&self) {
         self.has_markers.store(true, Ordering::Release);
     }
@@ -219,11 +227,15 @@ impl Drop for Segment {
     fn drop(&mut self) {
         if self.file.take().is_some() && !self.keep.load(Ordering::Acquire) {
             let (storage, path) = (Arc::clone(&self.storage), std::mem::take(&mut self.path));
+            let summarized = self.summarized.load(Ordering::Acquire);
             // Unlinking a large file takes milliseconds; whoever drops the last reference need not
             // wait for it.
             self.disk.submit(Box::new(move || {
                 if let Err(error) = storage.remove_file(&path) {
                     tracing::debug!(%error, "segment was gone already");
+                }
+                if summarized {
+                    let _ = storage.remove_file(&path.with_extension("sum"));
                 }
             }));
         }
