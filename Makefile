@@ -11,7 +11,7 @@ NATIVE_LIBS := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo demo-10m test lint ci bench-txmap bench-index install clean
+.PHONY: help build demo demo-10m test lint ci bench-txmap bench-ram bench-index install clean
 .PHONY: library-release library-checked header native-libs
 
 help: ## List the targets
@@ -54,6 +54,9 @@ ci: ## Every check: lint, then test
 
 bench-txmap: library-release ## Benchmark the transaction map through Go, with baselines
 	go/bench/run.sh
+
+bench-ram: ## Benchmark the map in RAM from Rust, beside crossbeam-skiplist and dashmap
+	cargo bench --bench ram
 
 bench-index: ## Benchmark the index alone
 	cargo bench --bench index

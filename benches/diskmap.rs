@@ -5,7 +5,7 @@
 //! a temporary directory.
 //!
 //! Keys are 32-byte ids made outside the clock. The tail and the index are faulted in before it,
-//! and the clock stops after `flush`. Rounds take other keys in turn; between them the map is cleared.
+//! and the clock stops after `flush`. Rounds take other keys in turn; the map is cleared between.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 #![expect(clippy::panic, reason = "a benchmark that cannot run has nothing to hand on")]
 #![expect(clippy::unwrap_used, reason = "as above")]

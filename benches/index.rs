@@ -13,10 +13,12 @@
 #![expect(unsafe_code, reason = "prefetch and huge pages for the memory's own rate")]
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Instant;
 
 use blocktier::hash::keyed::{KeyHash, KeyedHasher};
 use blocktier::index::{Candidates, Index, IndexOptions, Insert, Location, ScanKernel};
+use blocktier::runtime::Preparer;
 
 const BATCH: usize = 256;
 const AHEAD: usize = 40;
@@ -52,6 +54,7 @@ fn main() {
                 huge_pages: config.huge_pages,
                 kernel: config.kernel,
                 reserve: None,
+                preparer: Some(Arc::new(Preparer::default())),
             })
             .unwrap();
             let bench = Bench { index: &index, hasher: &hasher, threads, batched, inserts: true };

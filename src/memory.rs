@@ -1,7 +1,9 @@
-//! Who may take how much memory: the one trait that lower layers see of the memory budget.
+//! What lower layers see of the runtime's care for memory: who may take how much, and who prepares
+//! it.
 //!
-//! The budget itself ([`crate::runtime::MemoryBudget`]) belongs to the runtime; the index and the
-//! storage room only know that somebody grants bytes.
+//! The budget ([`crate::runtime::MemoryBudget`]) and the thread ([`crate::runtime::Preparer`])
+//! belong to the runtime; the index and the storage room only know that somebody grants bytes and
+//! that somebody works behind their back.
 
 use crate::Result;
 
@@ -15,4 +17,10 @@ pub trait MemoryReserve: Send + Sync + std::fmt::Debug {
 
     /// Gives back bytes that [`MemoryReserve::reserve`] granted.
     fn release(&self, bytes: u64);
+}
+
+/// Runs jobs that prepare memory, on a thread of its own.
+pub trait Prepare: Send + Sync + std::fmt::Debug {
+    /// Runs `job` soon, or drops it where that is not to be had: whoever asks must do without.
+    fn prepare(&self, job: Box<dyn FnOnce() + Send>);
 }

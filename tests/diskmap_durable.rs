@@ -414,6 +414,9 @@ fn wrong_directories_are_refused() {
     let runtime = blocktier::runtime::Runtime::open(&Default::default()).unwrap();
     let error = DiskTxMap::open(&runtime, &segment).unwrap_err().to_string();
     assert!(error.contains("was made with 65536: set it so"), "{error}");
+    let uneven = "txMapDirWeights = 1|2\ntxMapName = pool\ntxMapDurability = durable\n";
+    let error = DiskTxMap::open(&runtime, &small_settings(&dirs, uneven)).unwrap_err().to_string();
+    assert!(error.contains("was made with weight 1, not 2: set it so"), "{error}");
     let gone = copies(&dirs);
     std::fs::remove_file(stores::manifest(gone[0].path())).unwrap();
     assert!(refusal(&gone).contains("has no manifest"));

@@ -89,8 +89,22 @@ func (f *field) check(text string) error {
 	if strings.ContainsAny(text, "\n\r\x00#") {
 		return fmt.Errorf("%w: %s: %q holds a line break, a NUL or a #", ErrSetting, f.key, text)
 	}
-	var err error
-	switch f.kind {
+	if err := checkKind(f.kind, text); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrSetting, f.key, err)
+	}
+	return nil
+}
+
+func checkKind(kind, text string) (err error) {
+	if of, each := strings.CutPrefix(kind, "each "); each {
+		for part := range strings.SplitSeq(text, "|") {
+			if err = checkKind(of, strings.TrimSpace(part)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	switch kind {
 	case "dir":
 		if strings.Contains(text, "|") {
 			err = fmt.Errorf("takes one directory, not %q", text)
@@ -106,14 +120,11 @@ func (f *field) check(text string) error {
 	case "name":
 		err = checkName(text)
 	default:
-		if !oneOf(text, f.kind) {
-			err = fmt.Errorf("%q is not one of %s", text, strings.ReplaceAll(f.kind, "|", ", "))
+		if !oneOf(text, kind) {
+			err = fmt.Errorf("%q is not one of %s", text, strings.ReplaceAll(kind, "|", ", "))
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrSetting, f.key, err)
-	}
-	return nil
+	return err
 }
 
 func oneOf(text, allowed string) bool {

@@ -29,7 +29,11 @@ type Settings struct {
 	IOUring              string `key:"ioUring" kind:"auto|off" default:"auto" desc:"io_uring for batches of reads where the kernel has it"`
 	OTmpfile             string `key:"oTmpfile" kind:"auto|off" default:"auto" desc:"files without a name from the start where the file system can"`
 	HugePages            string `key:"hugePages" kind:"off|transparent" default:"" desc:"huge pages for indexes and mappings"`
+	FaultAhead           string `key:"faultAhead" kind:"auto|off" default:"auto" desc:"a thread that touches the next piece of a growing index before it is needed"`
 	ScanKernel           string `key:"scanKernel" kind:"auto|avx512|avx2|scalar" default:"auto" desc:"instructions that compare index buckets"`
+	TxMapDirWeights      string `key:"txMapDirWeights" kind:"each count" default:"" desc:"shares of the directories, such as 3|1; empty: equal shares"`
+	TxMapDirQuotas       string `key:"txMapDirQuotas" kind:"each size" default:"" desc:"bytes that a map's files may take in each directory, such as 500G, or one for each, separated by |"`
+	TxMapDirFloors       string `key:"txMapDirFloors" kind:"each size" default:"" desc:"bytes that a map leaves free on the file system of each directory"`
 	TxMapTail            string `key:"txMapTail" kind:"size" default:"" desc:"RAM for recent records of a map, such as 512M"`
 	TxMapBlock           string `key:"txMapBlock" kind:"size" default:"" desc:"unit of writing, such as 2M"`
 	TxMapSegment         string `key:"txMapSegment" kind:"size" default:"" desc:"size of a segment file, a power of two; also the limit of a value"`

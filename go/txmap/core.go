@@ -23,6 +23,8 @@ type core struct {
 	closeWarn    stickyError
 	failureTaken atomic.Bool
 
+	// waiting is how many goroutines wait for space.
+	waiting     atomic.Int64
 	diskWaits   atomic.Uint64
 	spaceWaits  atomic.Uint64
 	spaceWaited atomic.Int64
@@ -87,7 +89,10 @@ func (c *core) setIfNotExists(p patience, key *[32]byte, index uint16, s *scratc
 	}
 	defer c.gate.Leave(key[0])
 	for {
-		err := c.handle.SetIfNotExists(key, s.value, index, ffi.NonBlocking, s.existing, result)
+		err := c.crowded()
+		if err == nil {
+			err = c.handle.SetIfNotExists(key, s.value, index, ffi.NonBlocking, s.existing, result)
+		}
 		if mustWait(err) {
 			*result, err = c.setIfNotExistsWaiting(p, err, *key, index, s)
 		}
@@ -113,7 +118,10 @@ func (c *core) set(p patience, key *[32]byte, index uint16, value []byte) error 
 		return errClosed()
 	}
 	defer c.gate.Leave(key[0])
-	_, err := c.handle.Set(key, value, index, ffi.NonBlocking)
+	err := c.crowded()
+	if err == nil {
+		_, err = c.handle.Set(key, value, index, ffi.NonBlocking)
+	}
 	if mustWait(err) {
 		return c.setWaiting(p, err, *key, index, value)
 	}
@@ -212,7 +220,7 @@ func (c *core) sync(ctx context.Context) error {
 		return err
 	}
 	return c.use(func(handle ffi.TxMap) error {
-		return inDiskSlot(ctx, func(bool) error { return handle.Sync(0) })
+		return inSlot(ctx, true, func(bool) error { return handle.Sync(0) })
 	})
 }
 

@@ -4,28 +4,39 @@ import (
 	"github.com/blocktier/blocktier/go/internal/ffi"
 )
 
-// A batch that would block is decided in part; the same call repeated skips what is decided.
+// A batch goes to the library in parts (see parts.go). A part that would block may be decided for
+// some of its items; the same call repeated skips what is decided.
 
 // batchOp is one of the library's batches that store values.
 type batchOp func(handle ffi.TxMap, batch ffi.Batch, flags uint32) (int, error)
 
 // store runs op on all items. States tells which are decided, also when an error is returned.
 func (c *core) store(p patience, batch ffi.Batch, op batchOp) error {
+	end := func(from int) int { return partEnd(batch.Offsets, from) }
 	return c.use(func(handle ffi.TxMap) error {
-		_, err := op(handle, batch, ffi.NonBlocking)
-		return c.await(p, err, func(disk bool) error {
-			_, err := op(handle, batch, writeFlags(disk))
-			return err
+		return inParts(len(batch.States), end, func(from, to int) error {
+			part := batch.Part(from, to)
+			err := c.crowded()
+			if err == nil {
+				_, err = op(handle, part, ffi.NonBlocking)
+			}
+			return c.await(p, err, func(disk bool) error {
+				_, err := op(handle, part, writeFlags(disk))
+				return err
+			})
 		})
 	})
 }
 
 func (c *core) deleteBatch(p patience, keys, states []byte) error {
 	return c.use(func(handle ffi.TxMap) error {
-		_, err := handle.DeleteBatch(keys, ffi.NonBlocking, states)
-		return c.await(p, err, func(disk bool) error {
-			_, err := handle.DeleteBatch(keys, writeFlags(disk), states)
-			return err
+		return keysInParts(len(states), func(from, to int) error {
+			keys, states := keys[32*from:32*to], states[from:to]
+			_, err := handle.DeleteBatch(keys, ffi.NonBlocking, states)
+			return c.await(p, err, func(disk bool) error {
+				_, err := handle.DeleteBatch(keys, writeFlags(disk), states)
+				return err
+			})
 		})
 	})
 }
@@ -33,10 +44,14 @@ func (c *core) deleteBatch(p patience, keys, states []byte) error {
 // updateBatch sets the subtree index of len(states) keys that lie stride bytes apart.
 func (c *core) updateBatch(p patience, keys []byte, stride int, index uint16, states []byte) error {
 	return c.use(func(handle ffi.TxMap) error {
-		_, err := handle.UpdateSubtreeIndexBatch(keys, stride, index, ffi.NonBlocking, states)
-		return c.await(p, err, func(disk bool) error {
-			_, err := handle.UpdateSubtreeIndexBatch(keys, stride, index, writeFlags(disk), states)
-			return err
+		return keysInParts(len(states), func(from, to int) error {
+			keys, states := keys[stride*from:stride*to], states[from:to]
+			_, err := handle.UpdateSubtreeIndexBatch(keys, stride, index, ffi.NonBlocking, states)
+			return c.await(p, err, func(disk bool) error {
+				_, err := handle.UpdateSubtreeIndexBatch(keys, stride, index, writeFlags(disk),
+					states)
+				return err
+			})
 		})
 	})
 }
@@ -45,28 +60,33 @@ func (c *core) updateBatch(p patience, keys []byte, stride int, index uint16, st
 // rest goes to disk.
 func (c *core) existsBatch(p patience, keys, found []byte) error {
 	return c.use(func(handle ffi.TxMap) error {
-		err := handle.ExistsBatch(keys, ffi.NonBlocking, found)
-		if !mustWait(err) {
-			return err
-		}
-		var items []int
-		var rest []byte
-		for item, answer := range found {
-			if answer == ffi.Undecided {
-				items = append(items, item)
-				rest = append(rest, keys[32*item:32*item+32]...)
-			}
-		}
-		answers := make([]byte, len(items))
-		err = c.await(p, err, func(disk bool) error {
-			return handle.ExistsBatch(rest,
-				readFlags(disk), answers)
+		return keysInParts(len(found), func(from, to int) error {
+			return c.existsPart(p, handle, keys[32*from:32*to], found[from:to])
 		})
-		for i, item := range items {
-			found[item] = answers[i]
-		}
-		return err
 	})
+}
+
+func (c *core) existsPart(p patience, handle ffi.TxMap, keys, found []byte) error {
+	err := handle.ExistsBatch(keys, ffi.NonBlocking, found)
+	if !mustWait(err) {
+		return err
+	}
+	var items []int
+	var rest []byte
+	for item, answer := range found {
+		if answer == ffi.Undecided {
+			items = append(items, item)
+			rest = append(rest, keys[32*item:32*item+32]...)
+		}
+	}
+	answers := make([]byte, len(items))
+	err = c.await(p, err, func(disk bool) error {
+		return handle.ExistsBatch(rest, readFlags(disk), answers)
+	})
+	for i, item := range items {
+		found[item] = answers[i]
+	}
+	return err
 }
 
 // reading is a batch of lookups in the making: results that are decided have their values in the
@@ -88,22 +108,31 @@ const valueGuess = 256
 // getBatch reads all values into r.arena, which grows as needed.
 func (c *core) getBatch(p patience, r *reading) error {
 	return c.use(func(handle ffi.TxMap) error {
-		needed, err := handle.GetBatch(r.keys, ffi.NonBlocking, r.arena[:cap(r.arena)], r.results)
-		r.count(r.results, 0)
-		for mustWait(err) || err == error(ffi.BufferTooSmall) {
-			r.gather(needed)
-			if mustWait(err) {
-				err = c.await(p, err, func(disk bool) error {
-					needed, err = r.repeat(handle, readFlags(disk))
-					return err
-				})
-				continue
-			}
-			needed, err = r.repeat(handle, ffi.NonBlocking)
-		}
+		err := keysInParts(len(r.results), func(from, to int) error {
+			return c.getPart(p, handle, r, from, to)
+		})
 		r.arena = r.arena[:r.used]
 		return err
 	})
+}
+
+func (c *core) getPart(p patience, handle ffi.TxMap, r *reading, from, to int) error {
+	base := r.used
+	needed, err := handle.GetBatch(r.keys[32*from:32*to], ffi.NonBlocking,
+		r.arena[base:cap(r.arena)], r.results[from:to])
+	r.count(r.results[from:to], base)
+	for mustWait(err) || err == error(ffi.BufferTooSmall) {
+		r.gather(from, to, needed)
+		if mustWait(err) {
+			err = c.await(p, err, func(disk bool) error {
+				needed, err = r.repeat(handle, readFlags(disk))
+				return err
+			})
+			continue
+		}
+		needed, err = r.repeat(handle, ffi.NonBlocking)
+	}
+	return err
 }
 
 // count adds up the values that lie behind base in the arena.
@@ -116,10 +145,10 @@ func (r *reading) count(results []ffi.Lookup, base int) {
 	}
 }
 
-// gather collects what is not decided and makes room for it.
-func (r *reading) gather(needed int) {
+// gather collects what is not decided of a part and makes room for it.
+func (r *reading) gather(from, to, needed int) {
 	r.items, r.rest = r.items[:0], r.rest[:0]
-	for item := range r.results {
+	for item := from; item < to; item++ {
 		switch r.results[item].Found {
 		case ffi.Undecided:
 			needed += valueGuess
@@ -131,7 +160,8 @@ func (r *reading) gather(needed int) {
 		r.rest = append(r.rest, r.keys[32*item:32*item+32]...)
 	}
 	if cap(r.arena)-r.used < needed {
-		arena := make([]byte, r.used, r.used+needed)
+		// At least doubled, so that many parts don't copy the same values again and again.
+		arena := make([]byte, r.used, r.used+max(needed, r.used))
 		copy(arena, r.arena[:r.used])
 		r.arena = arena
 	}

@@ -2,6 +2,7 @@ package txmap
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,6 +38,19 @@ func WithDirs(dirs ...string) Option {
 		return nil
 	}
 }
+
+// WithDirWeights sets the shares of the directories in what is written: one number from 1 to 1000
+// for each, in their order. Without it they are equal.
+func WithDirWeights(weights ...uint64) Option { return withEach("txMapDirWeights", weights) }
+
+// WithDirQuotas sets how many bytes the map's files may take in each directory, or in all of them
+// alike if one number is given; 0 is no limit. A map that would take more is full: it keeps what it
+// has and takes no more.
+func WithDirQuotas(bytes ...uint64) Option { return withEach("txMapDirQuotas", bytes) }
+
+// WithDirFloors sets how many bytes the map leaves free on the file system of each directory, as
+// WithDirQuotas.
+func WithDirFloors(bytes ...uint64) Option { return withEach("txMapDirFloors", bytes) }
 
 // WithTail sets the RAM for recent records, in bytes. It is the write buffer and the cache of what
 // was written last.
@@ -89,6 +103,14 @@ func WithName(name string) Option { return with("txMapName", name) }
 
 func with(key string, value any) Option {
 	return func(c *config) error { return c.settings.Set(key, fmt.Sprint(value)) }
+}
+
+func withEach(key string, values []uint64) Option {
+	texts := make([]string, len(values))
+	for i, value := range values {
+		texts[i] = strconv.FormatUint(value, 10)
+	}
+	return with(key, strings.Join(texts, "|"))
 }
 
 // withDuration keeps what ParseDuration refuses as it is: rounding would hide it.

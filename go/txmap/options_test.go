@@ -38,6 +38,40 @@ func TestDurationOptions(t *testing.T) {
 	}
 }
 
+func TestDirectoryOptions(t *testing.T) {
+	if err := ffi.Available(); err != nil {
+		t.Skip(err)
+	}
+	rt := openRuntime(t)
+	dirs := txmap.WithDirs(t.TempDir(), t.TempDir())
+	openMap(t, rt, dirs, txmap.WithDirWeights(3, 1), txmap.WithDirQuotas(1<<40, 0),
+		txmap.WithDirFloors(1<<20))
+	openMap(t, rt, dirs, txmap.WithDirWeights(), txmap.WithDirQuotas(0))
+	for name, option := range map[string]txmap.Option{
+		"txMapDirWeights": txmap.WithDirWeights(1, 2, 3),
+		"txMapDirQuotas":  txmap.WithDirQuotas(1, 2),
+	} {
+		m, err := txmap.Open[hash](rt, codec{}, dirs, option)
+		if m != nil || err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	m, err := txmap.Open[hash](rt, codec{}, txmap.WithDirs(t.TempDir()), txmap.WithTail(256<<10),
+		txmap.WithSegment(64<<10), txmap.WithDirFloors(1<<50))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Closing a map that has failed says so once more.
+	defer func() { _ = m.Close() }()
+	var full error
+	for i := 0; full == nil && i < 100_000; i++ {
+		_, _, full = m.SetIfNotExistsErr(numbered(i), valueOf(i, 2))
+	}
+	if !errors.Is(full, blocktier.ErrFailed) || !strings.Contains(full.Error(), "txMapDirFloors") {
+		t.Errorf("a floor above what is free: %v", full)
+	}
+}
+
 func TestWithName(t *testing.T) {
 	if err := ffi.Available(); err != nil {
 		t.Skip(err)

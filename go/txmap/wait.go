@@ -13,6 +13,12 @@ import (
 // and tries again. If it needs a disk, it takes one of a few slots of the process and calls the
 // form that reads; that many calls at most sit in C at a time, so that at least one scheduler slot
 // stays free on more than one processor.
+//
+// While somebody waits for space, every call that stores takes such a slot too. The disk is the
+// limit then and nothing is lost, but a call may last: its thread competes with the one that
+// writes, and what it touches first (the index that grows) the system has to supply. If all
+// scheduler slots sat in such calls, timers would wait for the runtime's monitor, which looks twice
+// at a slot before it takes it away, and sleeps for up to 10 ms between looks.
 
 // Sleeps between attempts to get space.
 const (
@@ -20,8 +26,11 @@ const (
 	longestSleep = time.Millisecond
 )
 
-// diskSlots bounds the calls that read a disk inside C.
-var diskSlots = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1))
+// slots bounds the calls that read a disk inside C, or store while others wait for space.
+var slots = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1))
+
+// errCrowded stands for a first attempt that was not made because others wait for space.
+var errCrowded = &ffi.Error{Code: ffi.WouldBlock, Text: "would block: others wait for space"}
 
 // patience says how a call waits.
 type patience struct {
@@ -33,10 +42,19 @@ type patience struct {
 	flush bool
 }
 
+// crowded is errCrowded while somebody waits for space, else nil. A call that stores asks before
+// its first attempt.
+func (c *core) crowded() error {
+	if c.waiting.Load() > 0 {
+		return errCrowded
+	}
+	return nil
+}
+
 // mustWait reports whether err only says that the call has to wait.
 func mustWait(err error) bool {
-	return err == error(ffi.ErrNeedsDisk) ||
-		err == error(ffi.ErrNoSpace)
+	return err != nil && (err == error(ffi.ErrNeedsDisk) || err == error(ffi.ErrNoSpace) ||
+		err == error(errCrowded))
 }
 
 // await repeats attempt until it does something else than ask for waiting. err is what the first
@@ -49,9 +67,13 @@ func (c *core) await(p patience, err error, attempt func(disk bool) error) error
 		if c.gate.IsClosed() {
 			return errClosed()
 		}
-		if err == error(ffi.ErrNeedsDisk) {
+		switch err {
+		case error(ffi.ErrNeedsDisk):
 			c.diskWaits.Add(1)
-			err = inDiskSlot(p.ctx, attempt)
+			err = inSlot(p.ctx, true, attempt)
+			continue
+		case error(errCrowded):
+			err = inSlot(p.ctx, false, c.counting(time.Now(), attempt))
 			continue
 		}
 		now := time.Now()
@@ -59,6 +81,8 @@ func (c *core) await(p patience, err error, attempt func(disk bool) error) error
 			deadline = now.Add(p.timeout)
 			if !p.flush {
 				c.spaceWaits.Add(1)
+				c.waiting.Add(1)
+				defer c.waiting.Add(-1)
 			}
 		}
 		if p.timeout > 0 && now.After(deadline) {
@@ -68,23 +92,36 @@ func (c *core) await(p patience, err error, attempt func(disk bool) error) error
 		if waited := pause(p.ctx, sleep); waited != nil {
 			return waited
 		}
-		if !p.flush {
-			c.spaceWaited.Add(int64(time.Since(now)))
-		}
 		sleep = min(2*sleep, longestSleep)
-		err = attempt(false)
+		if p.flush {
+			err = attempt(false)
+			continue
+		}
+		err = inSlot(p.ctx, false, c.counting(now, attempt))
 	}
 	return err
 }
 
-func inDiskSlot(ctx context.Context, attempt func(disk bool) error) error {
+// counting is attempt that first counts the time since start as waiting for space.
+func (c *core) counting(start time.Time, attempt func(disk bool) error) func(disk bool) error {
+	return func(disk bool) error {
+		c.spaceWaited.Add(int64(time.Since(start)))
+		return attempt(disk)
+	}
+}
+
+// inSlot makes an attempt when one of the slots is free.
+func inSlot(ctx context.Context, disk bool, attempt func(disk bool) error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	select {
-	case diskSlots <- struct{}{}:
+	case slots <- struct{}{}:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	defer func() { <-diskSlots }()
-	return attempt(true)
+	defer func() { <-slots }()
+	return attempt(disk)
 }
 
 func pause(ctx context.Context, sleep time.Duration) error {

@@ -86,18 +86,18 @@ impl Pipeline {
         Self { hashes: Vec::with_capacity(items), candidates: Vec::with_capacity(items) }
     }
 
-    /// Probes up to `CHUNK` keys. Last, the records that candidates point to are fetched.
+    /// Probes up to `CHUNK` keys, and starts to bring the records that candidates point to near.
     pub(super) fn probe<K: Key>(&mut self, generation: &Generation, keys: &[K], purpose: Purpose) {
         self.hashes.clear();
         self.hashes.extend(keys.iter().map(|key| key.hash(&generation.hasher)));
         self.candidates.clear();
-        let candidates = &mut self.candidates;
-        generation.index.probe_many(&self.hashes, purpose, |_, found| candidates.push(found));
-        for (hash, candidates) in self.hashes.iter().zip(&self.candidates) {
-            if let Some(location) = candidates.iter().next() {
-                read::prefetch(generation.lane(*hash), location);
+        let Self { hashes, candidates } = self;
+        generation.index.probe_many(hashes, purpose, |position, found| {
+            if let Some(location) = found.iter().next() {
+                read::prefetch(generation.lane(hashes[position]), location);
             }
-        }
+            candidates.push(found);
+        });
     }
 }
 

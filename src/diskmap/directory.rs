@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 
+use super::space::Space;
 use crate::Result;
 use crate::events::EventLevel;
 use crate::runtime::{Disk, Runtime};
@@ -25,6 +26,7 @@ pub(crate) struct MapDirectory {
     path: PathBuf,
     disk: Arc<Disk>,
     storage: Arc<dyn Storage>,
+    space: Arc<Space>,
     lock: Option<DirLock>,
     /// The content outlives the map.
     durable: bool,
@@ -37,18 +39,19 @@ impl MapDirectory {
         parent: &Path,
         settings: &TxMapSettings,
         store_id: u64,
+        space: Arc<Space>,
     ) -> Result<Self> {
         let name = settings.name.as_deref();
         match (settings.durability, name) {
-            (Durability::Ephemeral, _) => Self::create(runtime, parent, name, store_id),
-            (Durability::Durable, Some(name)) => Self::keep(runtime, parent, name),
+            (Durability::Ephemeral, _) => Self::create(runtime, parent, name, store_id, space),
+            (Durability::Durable, Some(name)) => Self::keep(runtime, parent, name, space),
             (Durability::Durable, None) => Err(settings.name_missing()),
         }
     }
 
     /// Locks the subdirectory of a durable map; makes it if it is missing. Its name tells it from
     /// those that are swept.
-    fn keep(runtime: &Runtime, parent: &Path, name: &str) -> Result<Self> {
+    fn keep(runtime: &Runtime, parent: &Path, name: &str, space: Arc<Space>) -> Result<Self> {
         let disk = runtime.disk(parent)?;
         let storage = Arc::clone(runtime.storage());
         let _gate = DirGate::enter(disk.dir());
@@ -61,7 +64,7 @@ impl MapDirectory {
             // Refused while anything is in it.
             let _ = storage.remove_dir(&path);
         })?;
-        let directory = Self { path, disk, storage, lock: Some(lock), durable: true };
+        let directory = Self { path, disk, storage, space, lock: Some(lock), durable: true };
         directory.storage.sync_dir(directory.disk.dir())?;
         Ok(directory)
     }
@@ -73,6 +76,7 @@ impl MapDirectory {
         parent: &Path,
         name: Option<&str>,
         store_id: u64,
+        space: Arc<Space>,
     ) -> Result<Self> {
         let disk = runtime.disk(parent)?;
         let storage = Arc::clone(runtime.storage());
@@ -90,11 +94,15 @@ impl MapDirectory {
             // Refused while somebody's lock file is in it.
             let _ = storage.remove_dir(&path);
         })?;
-        Ok(Self { path, disk, storage, lock: Some(lock), durable: false })
+        Ok(Self { path, disk, storage, space, lock: Some(lock), durable: false })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(crate) const fn space(&self) -> &Arc<Space> {
+        &self.space
     }
 
     pub(crate) const fn disk(&self) -> &Arc<Disk> {

@@ -8,6 +8,7 @@ use super::log::lane::Lane;
 use super::log::segment::SegmentFactory;
 use super::log::writeback::{Shared, Waiting};
 use super::order::PublishOrder;
+use super::space::lanes_of_shards;
 use crate::Result;
 use crate::hash::keyed::{KeyHash, KeyedHasher};
 use crate::index::{Index, IndexOptions, SHARDS, shard_of};
@@ -31,14 +32,14 @@ impl Generation {
         index: &IndexOptions,
         factories: Vec<SegmentFactory>,
         secret: Option<[u64; 8]>,
+        weights: &[u64],
     ) -> Result<Self> {
         let waiting = Arc::new(Waiting::new(Arc::clone(shared)));
         let lanes: Box<[Lane]> = factories
             .into_iter()
             .map(|factory| Lane::new(Arc::clone(shared), Arc::clone(&waiting), factory))
             .collect();
-        // Directories have equal shares: 4096 shards dealt out in turn.
-        let lane_of_shard = (0..SHARDS).map(|shard| (shard % lanes.len()) as u16).collect();
+        let lane_of_shard = lanes_of_shards(SHARDS, weights);
         Ok(Self {
             index: Index::new(index)?,
             hasher: match secret {

@@ -54,6 +54,8 @@ pub(crate) struct Manifest {
     pub(crate) identity: Identity,
     /// The directory's number, from 0.
     pub(crate) position: u32,
+    /// Its share of the shards.
+    pub(crate) weight: u64,
     pub(crate) generation: u64,
     /// How often it was replaced; 0 while the map is being made.
     pub(crate) revision: u64,
@@ -78,8 +80,7 @@ impl Manifest {
         bytes.extend_from_slice(&identity.segment_bytes.to_le_bytes());
         bytes.extend_from_slice(&identity.directories.to_le_bytes());
         bytes.extend_from_slice(&self.position.to_le_bytes());
-        // Shares of the directories: 0 is an equal share for each.
-        bytes.extend_from_slice(&0u64.to_le_bytes());
+        bytes.extend_from_slice(&self.weight.to_le_bytes());
         bytes.extend_from_slice(&self.generation.to_le_bytes());
         bytes.extend_from_slice(&self.revision.to_le_bytes());
         bytes.extend_from_slice(&self.open_from.to_le_bytes());
@@ -153,6 +154,7 @@ impl Manifest {
                 directories: u32_at(96),
             },
             position: u32_at(100),
+            weight: u64_at(104),
             generation: u64_at(112),
             revision: u64_at(120),
             open_from: u64_at(128),
@@ -221,7 +223,15 @@ mod tests {
             Identity { store_id: 9, secret, key_bytes: 32, segment_bytes: 1 << 20, directories: 3 };
         let entry = |incarnation, complete| Entry { incarnation, end_units: 300, complete };
         let entries = vec![entry(1, true), entry(4, true), entry(u64::MAX, false)];
-        Manifest { identity, position: 2, generation: 5, revision: 77, open_from: 9, entries }
+        Manifest {
+            identity,
+            position: 2,
+            weight: 3,
+            generation: 5,
+            revision: 77,
+            open_from: 9,
+            entries,
+        }
     }
 
     #[test]

@@ -34,11 +34,13 @@ mod plan;
 mod read;
 mod recovery;
 mod reopen;
+mod space;
 mod stats;
 mod summary;
 mod sync;
 mod write;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -126,11 +128,11 @@ impl<K: Key> DiskMap<K> {
         let layout = Layout::new(settings)?;
         let store_id = getrandom::u64()
             .map_err(|error| Error::Unsupported(format!("no random numbers: {error}")))?;
-        let directories = settings
-            .dirs
-            .iter()
-            .map(|dir| MapDirectory::open(runtime, dir, settings, store_id))
-            .collect::<Result<Vec<_>>>()?;
+        let open = |(position, dir): (usize, &PathBuf)| {
+            let space = plan::space(settings, position);
+            MapDirectory::open(runtime, dir, settings, store_id, space)
+        };
+        let directories = settings.dirs.iter().enumerate().map(open).collect::<Result<Vec<_>>>()?;
         let storage = runtime.storage();
         let found = match settings.durability {
             Durability::Ephemeral => None,
@@ -159,6 +161,7 @@ impl<K: Key> DiskMap<K> {
                 kernel: scan_kernel(process.kernel),
                 prefault: settings.prefault,
                 reserve: Some(Arc::clone(&reserve)),
+                preparer: runtime.preparer().map(|preparer| Arc::clone(preparer) as _),
             },
             direct: process.direct_io,
             store_id,
@@ -166,7 +169,8 @@ impl<K: Key> DiskMap<K> {
         };
         let number = found.as_ref().map_or(0, |found| found.generation);
         let factories = plan.factories::<K>(storage, &directories, number);
-        let generation = Generation::new(&shared, &plan.index, factories, plan.secret)?;
+        let (secret, weights) = (plan.secret, plan::weights(settings));
+        let generation = Generation::new(&shared, &plan.index, factories, secret, &weights)?;
         let recover = |found: Found| {
             let events = runtime.events();
             found.recover::<K>(storage.as_ref(), &generation, &directories, &reserve, events)
@@ -280,8 +284,9 @@ impl<K: Key> DiskMap<K> {
         let mut number = self.next_generation.lock();
         self.shared.failure.check()?;
         let factories = self.plan.factories::<K>(&self.storage, &self.directories, *number);
+        let weights = plan::weights(&self.plan.settings);
         let secret = self.plan.secret;
-        let fresh = Generation::new(&self.shared, &self.plan.index, factories, secret)?;
+        let fresh = Generation::new(&self.shared, &self.plan.index, factories, secret, &weights)?;
         let durable = self.durable.as_ref();
         let no_sync = durable.map(|durable| self.sync_generation(durable, *number)).transpose();
         let no_sync = no_sync.map_err(|error| self.fail(error))?;

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use super::directory::MapDirectory;
 use super::key::Key;
 use super::log::segment::SegmentFactory;
+use super::space::Space;
 use crate::index::{IndexOptions, ScanKernel};
 use crate::settings::{KernelChoice, TxMapSettings};
 use crate::storage::Storage;
@@ -44,12 +45,25 @@ impl Plan {
                 segment_bytes: self.settings.segment_bytes,
                 direct: self.direct,
                 disk: Arc::clone(directory.disk()),
+                space: Arc::clone(directory.space()),
                 storage: Arc::clone(storage),
                 durable,
                 keep: Arc::clone(&keep),
             })
             .collect()
     }
+}
+
+/// How much of directory `position` the map may take.
+pub(super) fn space(settings: &TxMapSettings, position: usize) -> Arc<Space> {
+    let of = |numbers: &[u64]| TxMapSettings::of_directory(numbers, position).unwrap_or(0);
+    Space::new(of(&settings.dir_quotas), of(&settings.dir_floors))
+}
+
+/// The share of each directory.
+pub(super) fn weights(settings: &TxMapSettings) -> Vec<u64> {
+    let of = |position| TxMapSettings::of_directory(&settings.dir_weights, position).unwrap_or(1);
+    (0..settings.dirs.len()).map(of).collect()
 }
 
 pub(super) const fn scan_kernel(choice: KernelChoice) -> ScanKernel {

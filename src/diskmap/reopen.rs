@@ -8,6 +8,7 @@ use super::generation::Generation;
 use super::key::Key;
 use super::log::flush::End;
 use super::manifest::{Identity, Manifest};
+use super::plan;
 use super::recovery::{LaneRecovery, Recovery};
 use super::sync::{Durable, remove_leftovers};
 use crate::events::{EventLevel, EventRing};
@@ -93,9 +94,11 @@ impl Found {
             segment_bytes: settings.segment_bytes,
             directories: paths.len() as u32,
         };
+        let weights = plan::weights(settings);
         let manifest = |position| Manifest {
             identity,
             position,
+            weight: weights[position as usize],
             generation: 0,
             revision: 0,
             open_from: 0,
@@ -134,7 +137,8 @@ impl Found {
             leftovers.push(recovery.run(hash)?);
         }
         let revision = self.revision + 1;
-        let durable = Durable::new(self.identity, revision, report);
+        let weights = self.manifests.iter().map(|manifest| manifest.weight).collect();
+        let durable = Durable::new(self.identity, weights, revision, report);
         for (position, (lane, directory)) in generation.lanes.iter().zip(directories).enumerate() {
             let (end, entries) = lane.durable_state();
             durable
@@ -201,6 +205,18 @@ fn check<K: Key>(settings: &TxMapSettings, paths: &[&Path], manifests: &[Manifes
                  name them in the order in which the map was made",
                 manifest.position
             )));
+        }
+    }
+    let weights = plan::weights(settings);
+    for ((manifest, path), weight) in manifests.iter().zip(paths).zip(weights) {
+        if manifest.weight != weight {
+            let reason = format!(
+                "{} was made with weight {}, not {weight}: set it so; it stays what it is for the \
+                 life of a durable map",
+                path.display(),
+                manifest.weight
+            );
+            return Err(Error::Setting { key: "txMapDirWeights".to_owned(), reason });
         }
     }
     if first.key_bytes as usize != K::BYTES {

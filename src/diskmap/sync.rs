@@ -30,6 +30,8 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub(super) struct Durable {
     pub(super) identity: Identity,
+    /// Of each directory.
+    weights: Vec<u64>,
     pub(super) recovery: Recovery,
     /// Held by the sync that runs.
     pub(super) state: Mutex<SyncState>,
@@ -46,9 +48,14 @@ pub(super) struct SyncState {
 }
 
 impl Durable {
-    pub(super) fn new(identity: Identity, revision: u64, recovery: Recovery) -> Self {
+    pub(super) fn new(
+        identity: Identity,
+        weights: Vec<u64>,
+        revision: u64,
+        recovery: Recovery,
+    ) -> Self {
         let state = SyncState { revision, completed: 0 };
-        Self { identity, recovery, state: Mutex::new(state), begun: AtomicU64::new(0) }
+        Self { identity, weights, recovery, state: Mutex::new(state), begun: AtomicU64::new(0) }
     }
 
     pub(super) fn manifest(
@@ -62,6 +69,7 @@ impl Durable {
         Manifest {
             identity: self.identity,
             position: position as u32,
+            weight: self.weights[position],
             generation,
             revision,
             open_from: end.incarnation,

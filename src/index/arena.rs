@@ -12,12 +12,13 @@
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
-use crate::memory::MemoryReserve;
+use super::ahead::Spare;
+use crate::memory::{MemoryReserve, Prepare};
 use crate::{Error, Result};
 
 /// All allocations are multiples of a cache line and aligned to it.
@@ -26,25 +27,29 @@ const FIRST_CHUNK_BYTES: usize = 256 << 10;
 const CHUNK_BYTES_MAX: usize = 64 << 20;
 /// A new chunk is this share of the memory so far: what is mapped and unused stays below it.
 const CHUNK_SHARE: usize = 32;
-const HUGE_PAGE_BYTES: usize = 2 << 20;
+pub(super) const HUGE_PAGE_BYTES: usize = 2 << 20;
 /// Arenas of this size take huge pages where they are wanted.
-const HUGE_FROM_BYTES: usize = 8 << 20;
+pub(super) const HUGE_FROM_BYTES: usize = 8 << 20;
 const PAGE_BYTES: usize = 4096;
 const WHAT: &str = "index";
 
 pub(super) struct Arena {
     reserve: Option<Arc<dyn MemoryReserve>>,
     huge_pages: bool,
-    state: Mutex<State>,
+    pub(super) preparer: Option<Arc<dyn Prepare>>,
+    pub(super) own: Weak<Self>,
+    pub(super) state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     chunks: Vec<Chunk>,
     /// Unused part of the chunk that small allocations come from.
     next: usize,
     end: usize,
-    mapped_bytes: usize,
+    /// The chunk that comes after that one, if it is prepared.
+    pub(super) spare: Spare,
+    pub(super) mapped_bytes: usize,
     /// Taken from the account: the chunks and what was charged for memory elsewhere.
     reserved_bytes: u64,
 }
@@ -60,8 +65,24 @@ unsafe impl Send for Arena {}
 unsafe impl Sync for Arena {}
 
 impl Arena {
-    pub fn new(reserve: Option<Arc<dyn MemoryReserve>>, huge_pages: bool) -> Self {
-        Self { reserve, huge_pages, state: Mutex::default() }
+    #[cfg(test)]
+    pub fn new(reserve: Option<Arc<dyn MemoryReserve>>, huge_pages: bool) -> Arc<Self> {
+        Self::prepared_by(None, reserve, huge_pages)
+    }
+
+    /// An arena without memory. `preparer` touches chunks before they are needed.
+    pub fn prepared_by(
+        preparer: Option<Arc<dyn Prepare>>,
+        reserve: Option<Arc<dyn MemoryReserve>>,
+        huge_pages: bool,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|own| Self {
+            reserve,
+            huge_pages,
+            preparer,
+            own: Weak::clone(own),
+            state: Mutex::default(),
+        })
     }
 
     /// Zeroed memory of `bytes`, aligned to a cache line, that lives as long as the arena.
@@ -74,18 +95,48 @@ impl Arena {
             .filter(|&bytes| bytes <= isize::MAX as usize / 2)
             .ok_or_else(|| out_of_memory(bytes))?;
         let mut state = self.state.lock();
+        let mut wants_spare = false;
         if state.end - state.next < bytes {
             let wanted = self.chunk_bytes(state.mapped_bytes);
             if bytes >= wanted {
                 // A piece as large as a chunk gets its own; the open one goes on.
                 return self.map(&mut state, bytes.next_multiple_of(PAGE_BYTES));
             }
-            self.open_chunk(&mut state, wanted, bytes)?;
+            self.next_chunk(&mut state, wanted, bytes)?;
+            wants_spare = self.wants_spare(&mut state);
         }
         let start = state.next;
         state.next += bytes;
+        drop(state);
+        if wants_spare {
+            self.ask_for_spare();
+        }
         NonNull::new(std::ptr::with_exposed_provenance_mut(start))
             .ok_or_else(|| out_of_memory(bytes))
+    }
+
+    /// Goes on in the prepared chunk, or in one that is made now.
+    fn next_chunk(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        wanted: usize,
+        needed: usize,
+    ) -> Result<()> {
+        loop {
+            if let Some((start, end)) = state.spare.take_for(needed) {
+                (state.next, state.end) = (start, end);
+                return Ok(());
+            }
+            let outcome = self.open_chunk(state, wanted, needed);
+            if outcome.is_ok() || state.spare != Spare::Wanted {
+                return outcome;
+            }
+            // What there was is being prepared for this arena.
+            MutexGuard::unlocked(state, std::thread::yield_now);
+            if state.end - state.next >= needed {
+                return Ok(());
+            }
+        }
     }
 
     /// Takes `bytes` from the account for memory that the index holds outside of the arena.
@@ -99,9 +150,7 @@ impl Arena {
     /// Faults in what is mapped so far, as far as the kernel helps.
     pub fn populate(&self) {
         for chunk in &self.state.lock().chunks {
-            // SAFETY: advice about a mapping of ours; it does not change what it contains.
-            let _ =
-                unsafe { madvise(chunk.address.as_ptr(), chunk.bytes, Advice::LinuxPopulateWrite) };
+            touch(chunk.address, chunk.bytes);
         }
     }
 
@@ -111,7 +160,7 @@ impl Arena {
     }
 
     /// How large the next chunk is: from a certain size on, not less than a huge page.
-    fn chunk_bytes(&self, mapped_bytes: usize) -> usize {
+    pub(super) fn chunk_bytes(&self, mapped_bytes: usize) -> usize {
         let least = if self.huge_pages && mapped_bytes >= HUGE_FROM_BYTES {
             HUGE_PAGE_BYTES
         } else {
@@ -138,7 +187,7 @@ impl Arena {
         Ok(())
     }
 
-    fn map(&self, state: &mut State, bytes: usize) -> Result<NonNull<u8>> {
+    pub(super) fn map(&self, state: &mut State, bytes: usize) -> Result<NonNull<u8>> {
         state.chunks.try_reserve(1).map_err(|_| out_of_memory(bytes))?;
         self.take(bytes as u64)?;
         let huge = self.huge_pages && bytes >= HUGE_PAGE_BYTES;
@@ -175,6 +224,12 @@ impl Drop for Arena {
             self.give_back(state.reserved_bytes);
         }
     }
+}
+
+/// Faults in a part of a mapping of ours, as far as the kernel helps.
+pub(super) fn touch(address: NonNull<c_void>, bytes: usize) {
+    // SAFETY: advice about a mapping of ours; it does not change what it contains.
+    let _ = unsafe { madvise(address.as_ptr(), bytes, Advice::LinuxPopulateWrite) };
 }
 
 /// Maps zeroed memory; for huge pages aligned to them, so that the first one is huge too.

@@ -8,8 +8,9 @@ use super::location::Location;
 use super::packed::Packed;
 use super::page::Entry;
 use super::probe::{Collect, Found};
-use super::shard::{Header, Locked};
+use super::shard::Header;
 use super::slot::SECONDARY;
+use super::version_lock::Locked;
 use crate::Result;
 use crate::hash::keyed::KeyHash;
 

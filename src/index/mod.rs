@@ -14,8 +14,8 @@
 //! # Threads
 //!
 //! All calls may come from any thread. Readers take no lock: they note the shard's version, read,
-//! and start again when it moved (`shard`). Writers hold the shard's lock, never over I/O. Words
-//! are atomics throughout.
+//! and start again when it moved (`version_lock`). Writers hold the shard's lock, never over I/O.
+//! Words are atomics throughout.
 //!
 //! # Invariants
 //!
@@ -28,6 +28,7 @@
 //! - Subtree indexes move with their slots. They take memory from the first one that is not 0 on.
 //! - Memory that is refused leaves everything as it was.
 
+mod ahead;
 mod arena;
 mod bucket;
 mod candidates;
@@ -49,8 +50,11 @@ mod sizing;
 mod slot;
 mod stash;
 mod stats;
+mod sync;
+mod version_lock;
 
 use std::hint::select_unpredictable;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -97,7 +101,7 @@ pub struct Index {
     kernel: KernelChoice,
     headers: Vec<Header>,
     directory: Directory,
-    arena: Arena,
+    arena: Arc<Arena>,
     subtree_bytes: AtomicU64,
 }
 
@@ -127,7 +131,8 @@ impl Index {
     /// [`Error::Unsupported`] when the processor lacks a kernel that was asked for by name.
     pub fn new(options: &IndexOptions) -> Result<Self> {
         let kernel = KernelChoice::new(options.kernel)?;
-        let arena = Arena::new(options.reserve.clone(), options.huge_pages);
+        let (reserve, preparer) = (options.reserve.clone(), options.preparer.clone());
+        let arena = Arena::prepared_by(preparer, reserve, options.huge_pages);
         let presized = sizing::presized(options.expected_entries);
         let headers = new_headers(&arena, presized.map(|presized| presized.buckets))?;
         let directory = Directory::new(&arena, presized.map_or(1, |presized| presized.base_pages))?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::memory::MemoryReserve;
+use crate::memory::{MemoryReserve, Prepare};
 
 /// How buckets are compared.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct IndexOptions {
     pub kernel: ScanKernel,
     /// The account that all memory is reserved from, before it is mapped; none: no limit.
     pub reserve: Option<Arc<dyn MemoryReserve>>,
+    /// Who touches the next piece of a growing index before it is needed; none: whoever uses it.
+    pub preparer: Option<Arc<dyn Prepare>>,
 }
 
 impl std::fmt::Debug for IndexOptions {
@@ -42,6 +44,7 @@ impl std::fmt::Debug for IndexOptions {
             .field("prefault", &self.prefault)
             .field("kernel", &self.kernel)
             .field("reserve", &self.reserve.is_some())
+            .field("preparer", &self.preparer.is_some())
             .finish()
     }
 }

@@ -5,10 +5,11 @@
 //! directory gets the process's one [`Disk`] for it, and so the process's one writer thread.
 //!
 //! Threads: everything here may be used from any thread. The only threads made are the disks'
-//! writers.
+//! writers, and one that prepares memory for an index that grows.
 
 mod budget;
 mod disk;
+mod preparer;
 mod registry;
 mod stats;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub use crate::events::{Event, EventLevel, EventRing};
 pub use crate::memory::MemoryReserve;
 pub use budget::{MemoryBudget, memory_limit};
 pub use disk::{Disk, Job, TICK_INTERVAL, Tick};
+pub use preparer::Preparer;
 pub use stats::{DiskStats, DiskStatsSnapshot};
 
 use crate::Result;
@@ -49,6 +51,7 @@ struct Inner {
     storage: Arc<dyn Storage>,
     budget: Arc<MemoryBudget>,
     events: Arc<EventRing>,
+    preparer: Arc<Preparer>,
     /// Every disk this runtime asked for; they end when no runtime and no map needs them.
     disks: Mutex<Vec<Arc<Disk>>>,
 }
@@ -74,7 +77,8 @@ impl Runtime {
         let budget = Arc::new(MemoryBudget::new(limit));
         let disks = Mutex::new(Vec::new());
         let settings = settings.clone();
-        Ok(Self { inner: Arc::new(Inner { settings, storage, budget, events, disks }) })
+        let preparer = Arc::default();
+        Ok(Self { inner: Arc::new(Inner { settings, storage, budget, events, preparer, disks }) })
     }
 
     /// The settings it was opened with.
@@ -93,6 +97,12 @@ impl Runtime {
     #[must_use]
     pub fn budget(&self) -> &Arc<MemoryBudget> {
         &self.inner.budget
+    }
+
+    /// Who prepares memory ahead; none where the settings want none.
+    #[must_use]
+    pub fn preparer(&self) -> Option<&Arc<Preparer>> {
+        self.inner.settings.fault_ahead.then_some(&self.inner.preparer)
     }
 
     /// What happened that an operator should know.

@@ -42,6 +42,8 @@ pub struct RuntimeSettings {
     pub o_tmpfile: bool,
     /// Ask for transparent huge pages.
     pub huge_pages: bool,
+    /// Touch the next piece of a growing index ahead, on a thread of its own.
+    pub fault_ahead: bool,
     /// The index's scan kernel.
     pub kernel: KernelChoice,
     /// Reads that one batch keeps in flight.
@@ -84,6 +86,7 @@ impl RuntimeSettings {
             io_uring: on(&table::IO_URING),
             o_tmpfile: on(&table::O_TMPFILE),
             huge_pages: on(&table::HUGE_PAGES),
+            fault_ahead: on(&table::FAULT_AHEAD),
             kernel: match values.word(&table::SCAN_KERNEL) {
                 "avx512" => KernelChoice::Avx512,
                 "avx2" => KernelChoice::Avx2,
@@ -128,6 +131,12 @@ pub enum Durability {
 pub struct TxMapSettings {
     /// Directories of the map's files, one per disk.
     pub dirs: Vec<PathBuf>,
+    /// Shares of the directories; one for each, or one for all, or none for equal shares.
+    pub dir_weights: Vec<u64>,
+    /// Bytes that files may take in each directory, 0 for no limit; as many as above.
+    pub dir_quotas: Vec<u64>,
+    /// Bytes that stay free on the file system of each directory; as many as above.
+    pub dir_floors: Vec<u64>,
     /// RAM for recent records, in bytes.
     pub tail_bytes: u64,
     /// Unit of writing in bytes; 0 chooses by tail and segment.
@@ -179,6 +188,9 @@ impl TxMapSettings {
         let dirs = values.text(&table::TX_MAP_DIRS);
         Self {
             dirs: text::split_directories(dirs).map(PathBuf::from).collect(),
+            dir_weights: values.each(&table::TX_MAP_DIR_WEIGHTS),
+            dir_quotas: values.each(&table::TX_MAP_DIR_QUOTAS),
+            dir_floors: values.each(&table::TX_MAP_DIR_FLOORS),
             tail_bytes: values.number(&table::TX_MAP_TAIL),
             block_bytes: values.number(&table::TX_MAP_BLOCK),
             segment_bytes: values.number(&table::TX_MAP_SEGMENT),
@@ -212,6 +224,11 @@ impl TxMapSettings {
         text::below(limit).clamp(16 << 10, 2 << 20)
     }
 
+    /// The number for directory `position` of a list that has one for each, or one for all.
+    pub(crate) fn of_directory(numbers: &[u64], position: usize) -> Option<u64> {
+        numbers.get(if numbers.len() == 1 { 0 } else { position }).copied()
+    }
+
     /// The flush threshold in force, in bytes.
     #[must_use]
     pub const fn flush_len(&self) -> u64 {
@@ -240,6 +257,19 @@ impl TxMapSettings {
         text::check_directories(table::TX_MAP_DIRS.key, names.iter().map(AsRef::as_ref))?;
         if self.durability == Durability::Durable && self.name.is_none() {
             return Err(self.name_missing());
+        }
+        for (spec, numbers) in [
+            (&table::TX_MAP_DIR_WEIGHTS, &self.dir_weights),
+            (&table::TX_MAP_DIR_QUOTAS, &self.dir_quotas),
+            (&table::TX_MAP_DIR_FLOORS, &self.dir_floors),
+        ] {
+            text::check_each(spec, numbers, self.dirs.len())?;
+        }
+        let smallest = self.dir_quotas.iter().filter(|&&quota| quota > 0).min();
+        if let Some(quota) = smallest.filter(|&&quota| quota < self.segment_bytes) {
+            let (quota, segment) = (*quota, self.segment_bytes);
+            let spec = &table::TX_MAP_SEGMENT;
+            return Err(contradiction(spec, segment, "txMapDirQuotas", quota));
         }
         let block = self.block_len();
         for (what, bytes) in [("txMapTail", self.tail_bytes), ("txMapSegment", self.segment_bytes)]
@@ -334,13 +364,14 @@ mod tests {
     fn every_switch_reaches_its_field() {
         let defaults = RuntimeSettings::default();
         assert!(defaults.direct_io && defaults.io_uring && defaults.o_tmpfile);
-        assert!(defaults.huge_pages && defaults.memory_budget.is_none());
+        assert!(defaults.huge_pages && defaults.fault_ahead && defaults.memory_budget.is_none());
         assert_eq!(defaults.huge_pages_choice(), HugePages::Transparent);
         let off = "directIo=off\nioUring=off\noTmpfile=off\nhugePages=off\nreadRingDepth=4096";
         let off = RuntimeSettings::parse(off).unwrap();
         assert!(!off.direct_io && !off.io_uring && !off.o_tmpfile && !off.huge_pages);
         assert_eq!(off.huge_pages_choice(), HugePages::Off);
         assert_eq!(off.read_ring_depth, 4096);
+        assert!(!RuntimeSettings::parse("faultAhead=off").unwrap().fault_ahead);
         assert!(RuntimeSettings { read_ring_depth: 0, ..off.clone() }.validate().is_err());
         assert!(RuntimeSettings { memory_budget: Some(1), ..off }.validate().is_err());
     }

@@ -53,6 +53,9 @@ pub enum Kind {
     Directories,
     /// A file name of letters, digits, `.`, `-` and `_`, or nothing.
     Name,
+    /// Numbers of this kind separated by `|`: one for each directory in their order, or one for
+    /// all, or nothing.
+    Each(&'static Kind),
 }
 
 /// A parsed value.
@@ -149,6 +152,15 @@ pub static HUGE_PAGES: SettingSpec = SettingSpec {
     doc: "Ask the kernel for transparent huge pages for indexes and tails.",
 };
 
+/// Faulting in ahead.
+pub static FAULT_AHEAD: SettingSpec = SettingSpec {
+    key: "faultAhead",
+    scope: Scope::Runtime,
+    kind: Kind::Word(AUTO),
+    default: Value::Word("auto"),
+    doc: "Let a thread touch the next piece of a growing index before insertions need it.",
+};
+
 /// The index's scan kernel.
 pub static SCAN_KERNEL: SettingSpec = SettingSpec {
     key: "scanKernel",
@@ -174,6 +186,45 @@ pub static TX_MAP_DIRS: SettingSpec = SettingSpec {
     kind: Kind::Directories,
     default: NO_TEXT,
     doc: "Directories of the map's files, separated by |, one per disk; each gets a writer thread.",
+};
+
+/// Shares of the directories.
+pub static TX_MAP_DIR_WEIGHTS: SettingSpec = SettingSpec {
+    key: "txMapDirWeights",
+    scope: Scope::TxMap,
+    kind: Kind::Each(&Kind::Count { min: 1, max: 1000, zero: None }),
+    default: NO_TEXT,
+    doc: "Shares of the directories in what is written, such as 3|1; empty: equal shares.",
+};
+
+/// Space that the map may take.
+pub static TX_MAP_DIR_QUOTAS: SettingSpec = SettingSpec {
+    key: "txMapDirQuotas",
+    scope: Scope::TxMap,
+    kind: Kind::Each(&Kind::Bytes {
+        min: 64 * K,
+        max: 1024 * T,
+        power_of_two: false,
+        zero: Some("no limit"),
+    }),
+    default: NO_TEXT,
+    doc: "Bytes that the map's files may take in each directory, whole segments, those of a clear \
+          too until they are gone; the map is full before it takes more.",
+};
+
+/// Space that must stay free.
+pub static TX_MAP_DIR_FLOORS: SettingSpec = SettingSpec {
+    key: "txMapDirFloors",
+    scope: Scope::TxMap,
+    kind: Kind::Each(&Kind::Bytes {
+        min: 1,
+        max: 1024 * T,
+        power_of_two: false,
+        zero: Some("none"),
+    }),
+    default: NO_TEXT,
+    doc: "Bytes that the map leaves free on the file system of each directory; it is full before \
+          it takes them.",
 };
 
 /// RAM of the tail.
@@ -285,9 +336,13 @@ pub static SETTINGS: &[&SettingSpec] = &[
     &READ_RING_DEPTH,
     &O_TMPFILE,
     &HUGE_PAGES,
+    &FAULT_AHEAD,
     &SCAN_KERNEL,
     &SUBTREE_MMAP_DIR,
     &TX_MAP_DIRS,
+    &TX_MAP_DIR_WEIGHTS,
+    &TX_MAP_DIR_QUOTAS,
+    &TX_MAP_DIR_FLOORS,
     &TX_MAP_TAIL,
     &TX_MAP_BLOCK,
     &TX_MAP_SEGMENT,

@@ -65,6 +65,13 @@ impl Values {
         }
     }
 
+    /// The numbers of a setting with one for each directory; otherwise none.
+    #[must_use]
+    pub fn each(&self, spec: &'static SettingSpec) -> Vec<u64> {
+        // Checked when it was parsed.
+        parse_each(spec, self.text(spec)).unwrap_or_default()
+    }
+
     fn value(&self, spec: &'static SettingSpec) -> &Value {
         self.set.get(spec.key).unwrap_or(&spec.default)
     }
@@ -85,30 +92,54 @@ fn find(key: &str) -> Result<&'static SettingSpec> {
 }
 
 fn parse_value(spec: &'static SettingSpec, text: &str) -> Result<Value> {
-    let number = match spec.kind {
-        Kind::Bytes { .. } => parse_bytes(spec, text)?,
-        Kind::Millis { .. } => parse_millis(spec, text)?,
-        Kind::Count { .. } => text
-            .parse()
-            .map_err(|_| error(spec.key, format!("{text:?} is not a number; write digits only")))?,
+    match spec.kind {
         Kind::Word(words) => {
             let word = words.iter().find(|&&word| word == text).copied();
             return word.map(Value::Word).ok_or_else(|| {
                 error(spec.key, format!("{text:?} is not one of {}", words.join(", ")))
             });
         }
-        Kind::Directory => return Ok(Value::Text(Cow::Owned(text.to_owned()))),
-        Kind::Name => {
-            check_name(spec.key, text)?;
-            return Ok(Value::Text(Cow::Owned(text.to_owned())));
+        Kind::Directory => {}
+        Kind::Name => check_name(spec.key, text)?,
+        Kind::Directories => check_directories(spec.key, split_directories(text))?,
+        Kind::Each(_) => {
+            let _ = parse_each(spec, text)?;
         }
-        Kind::Directories => {
-            check_directories(spec.key, split_directories(text))?;
-            return Ok(Value::Text(Cow::Owned(text.to_owned())));
+        Kind::Bytes { .. } | Kind::Count { .. } | Kind::Millis { .. } => {
+            return parse_number(spec.key, spec.kind, text).map(Value::Number);
         }
+    }
+    Ok(Value::Text(Cow::Owned(text.to_owned())))
+}
+
+fn parse_number(key: &'static str, kind: Kind, text: &str) -> Result<u64> {
+    let number = match kind {
+        Kind::Bytes { .. } => parse_bytes(key, text)?,
+        Kind::Millis { .. } => parse_millis(key, text)?,
+        _ => text
+            .parse()
+            .map_err(|_| error(key, format!("{text:?} is not a number; write digits only")))?,
     };
-    check_number(spec, number)?;
-    Ok(Value::Number(number))
+    check_range(key, kind, number)?;
+    Ok(number)
+}
+
+fn parse_each(spec: &'static SettingSpec, text: &str) -> Result<Vec<u64>> {
+    let Kind::Each(kind) = spec.kind else { return Ok(Vec::new()) };
+    split_directories(text).map(|number| parse_number(spec.key, *kind, number)).collect()
+}
+
+/// Checks numbers of a setting with one for each of `directories`, or one for all, or none.
+pub(super) fn check_each(spec: &SettingSpec, numbers: &[u64], directories: usize) -> Result<()> {
+    let Kind::Each(kind) = spec.kind else { return Ok(()) };
+    if numbers.len() > 1 && numbers.len() != directories {
+        let reason = format!(
+            "{} numbers for {directories} directories; give one for each, or one for all",
+            numbers.len()
+        );
+        return Err(error(spec.key, reason));
+    }
+    numbers.iter().try_for_each(|&number| check_range(spec.key, *kind, number))
 }
 
 /// Checks a name that becomes part of a path.
@@ -123,24 +154,28 @@ pub(super) fn check_name(key: &'static str, text: &str) -> Result<()> {
 
 /// Checks a number against the range of its setting.
 pub(super) fn check_number(spec: &SettingSpec, number: u64) -> Result<()> {
-    let (min, max, zero) = match spec.kind {
+    check_range(spec.key, spec.kind, number)
+}
+
+fn check_range(key: &'static str, kind: Kind, number: u64) -> Result<()> {
+    let (min, max, zero) = match kind {
         Kind::Bytes { min, max, zero, .. }
         | Kind::Count { min, max, zero }
         | Kind::Millis { min, max, zero } => (min, max, zero),
-        Kind::Word(_) | Kind::Directory | Kind::Directories | Kind::Name => return Ok(()),
+        _ => return Ok(()),
     };
     if number == 0 && zero.is_some() {
         return Ok(());
     }
-    let shown = format_number(spec, number);
+    let shown = format_as(kind, number);
     if !(min..=max).contains(&number) {
-        let range = describe_range(spec);
-        return Err(error(spec.key, format!("{shown} is out of range; it may be {range}")));
+        let range = describe_kind(kind);
+        return Err(error(key, format!("{shown} is out of range; it may be {range}")));
     }
-    let power_of_two = matches!(spec.kind, Kind::Bytes { power_of_two: true, .. });
+    let power_of_two = matches!(kind, Kind::Bytes { power_of_two: true, .. });
     if power_of_two && !number.is_power_of_two() {
         let near = format_bytes(below(number));
-        return Err(error(spec.key, format!("{shown} is not a power of two; {near} is")));
+        return Err(error(key, format!("{shown} is not a power of two; {near} is")));
     }
     Ok(())
 }
@@ -174,9 +209,9 @@ fn split_unit(text: &str) -> (&str, &str) {
     (&text[..digits], text[digits..].trim_start())
 }
 
-fn parse_bytes(spec: &SettingSpec, text: &str) -> Result<u64> {
+fn parse_bytes(key: &str, text: &str) -> Result<u64> {
     let malformed =
-        || error(spec.key, format!("{text:?} is not a size; write digits and K, M, G or T: 256M"));
+        || error(key, format!("{text:?} is not a size; write digits and K, M, G or T: 256M"));
     let (digits, unit) = split_unit(text);
     let number: u64 = digits.parse().map_err(|_| malformed())?;
     let shift = match unit.to_ascii_uppercase().as_str() {
@@ -190,13 +225,9 @@ fn parse_bytes(spec: &SettingSpec, text: &str) -> Result<u64> {
     number.checked_mul(1 << shift).ok_or_else(malformed)
 }
 
-fn parse_millis(spec: &SettingSpec, text: &str) -> Result<u64> {
-    let malformed = || {
-        error(
-            spec.key,
-            format!("{text:?} is not a duration; write digits and ms, s, m or h: 500ms"),
-        )
-    };
+fn parse_millis(key: &str, text: &str) -> Result<u64> {
+    let malformed =
+        || error(key, format!("{text:?} is not a duration; write digits and ms, s, m or h: 500ms"));
     let (digits, unit) = split_unit(text);
     let number: u64 = digits.parse().map_err(|_| malformed())?;
     let factor = match unit {
@@ -212,7 +243,11 @@ fn parse_millis(spec: &SettingSpec, text: &str) -> Result<u64> {
 
 /// The range of a setting as people read it: `256K to 4T`, `auto, off`.
 pub(super) fn describe_range(spec: &SettingSpec) -> String {
-    let (min, max, zero) = match spec.kind {
+    describe_kind(spec.kind)
+}
+
+fn describe_kind(kind: Kind) -> String {
+    let (min, max, zero) = match kind {
         Kind::Bytes { min, max, zero, .. }
         | Kind::Count { min, max, zero }
         | Kind::Millis { min, max, zero } => (min, max, zero),
@@ -220,9 +255,13 @@ pub(super) fn describe_range(spec: &SettingSpec) -> String {
         Kind::Directory => return "a directory".to_owned(),
         Kind::Name => return "a file name of letters, digits, `.`, `-`, `_`".to_owned(),
         Kind::Directories => return "directories, separated by `|`".to_owned(),
+        Kind::Each(kind) => {
+            let range = describe_kind(*kind);
+            return format!("one for each directory, separated by `|`, or one for all: {range}");
+        }
     };
-    let mut range = format!("{} to {}", format_number(spec, min), format_number(spec, max));
-    if matches!(spec.kind, Kind::Bytes { power_of_two: true, .. }) {
+    let mut range = format!("{} to {}", format_as(kind, min), format_as(kind, max));
+    if matches!(kind, Kind::Bytes { power_of_two: true, .. }) {
         range.push_str(", a power of two");
     }
     if let Some(meaning) = zero {
@@ -233,7 +272,11 @@ pub(super) fn describe_range(spec: &SettingSpec) -> String {
 
 /// A number in the units of its setting.
 pub(super) fn format_number(spec: &SettingSpec, number: u64) -> String {
-    match spec.kind {
+    format_as(spec.kind, number)
+}
+
+fn format_as(kind: Kind, number: u64) -> String {
+    match kind {
         Kind::Bytes { .. } => format_bytes(number),
         Kind::Millis { .. } => format_millis(number),
         _ => number.to_string(),
@@ -337,6 +380,15 @@ mod tests {
         assert!(reason("txMapDirs = /a|").contains("empty name"));
         assert!(reason("txMapDirs = /a| /a").contains("named twice"));
         assert_eq!(split_directories("").count(), 0);
+        let text = "txMapDirWeights = 2 | 1\ntxMapDirQuotas=10G\ntxMapDirFloors = 0|1M";
+        let values = Values::parse(text).unwrap();
+        assert_eq!(values.each(&table::TX_MAP_DIR_WEIGHTS), [2, 1]);
+        assert_eq!(values.each(&table::TX_MAP_DIR_QUOTAS), [10 << 30]);
+        assert_eq!(values.each(&table::TX_MAP_DIR_FLOORS), [0, 1 << 20]);
+        assert!(values.each(&table::TX_MAP_DIRS).is_empty());
+        assert!(reason("txMapDirWeights = 2|0").contains("0 is out of range; it may be 1 to 1000"));
+        assert!(reason("txMapDirWeights = 2||1").contains("not a number"));
+        assert!(reason("txMapDirQuotas = 1K").contains("1K is out of range"));
         assert_eq!(split_directories("/a | /b").collect::<Vec<_>>(), ["/a", "/b"]);
     }
 }

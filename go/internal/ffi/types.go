@@ -84,6 +84,20 @@ type Batch struct {
 	States         []byte
 }
 
+// Part is the items from up to but not including to, as a batch that shares the memory.
+func (b Batch) Part(from, to int) Batch {
+	part := Batch{
+		Keys:    b.Keys[32*from : 32*to],
+		Values:  b.Values,
+		Offsets: b.Offsets[from : to+1],
+		States:  b.States[from:to],
+	}
+	if b.SubtreeIndexes != nil {
+		part.SubtreeIndexes = b.SubtreeIndexes[from:to]
+	}
+	return part
+}
+
 // RuntimeStats are the counters of a runtime.
 type RuntimeStats struct {
 	// MemoryUsedBytes is drawn from the memory budget at present.

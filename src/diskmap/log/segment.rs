@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use super::record::UNIT_BYTES;
 use super::tail::BlockRef;
 use super::walk::Extent;
+use crate::diskmap::space::{Space, Taken};
 use crate::index::Location;
 use crate::runtime::Disk;
 use crate::storage::{CreateOptions, Storage, StorageFile};
@@ -42,6 +43,8 @@ pub(crate) struct Segment {
     direct: bool,
     disk: Arc<Disk>,
     storage: Arc<dyn Storage>,
+    space: Arc<Space>,
+    taken: OnceLock<Taken>,
     file: OnceLock<Box<dyn StorageFile>>,
     dead: AtomicBool,
     /// Blocks whose every byte is in the file.
@@ -69,6 +72,7 @@ pub(crate) struct SegmentFactory {
     pub(crate) segment_bytes: u64,
     pub(crate) direct: bool,
     pub(crate) disk: Arc<Disk>,
+    pub(crate) space: Arc<Space>,
     pub(crate) storage: Arc<dyn Storage>,
     /// The map is reopened: its files say everything (docs/design.md, "Persistence").
     pub(crate) durable: bool,
@@ -91,6 +95,8 @@ impl SegmentFactory {
             direct: self.direct,
             disk: Arc::clone(&self.disk),
             storage: Arc::clone(&self.storage),
+            space: Arc::clone(&self.space),
+            taken: OnceLock::new(),
             file: OnceLock::new(),
             dead: AtomicBool::new(false),
             written_blocks: AtomicU32::new(0),
@@ -111,6 +117,7 @@ impl SegmentFactory {
     ) -> Segment {
         let segment = self.make(slot, incarnation);
         let _ = segment.file.set(file);
+        let _ = segment.taken.set(self.space.occupied(self.segment_bytes));
         segment
     }
 
@@ -151,8 +158,11 @@ impl Segment {
     pub(crate) fn file_for_write(&self) -> Result<&dyn StorageFile> {
         if self.file.get().is_none() {
             let options = CreateOptions { allocate_bytes: self.bytes, direct: self.direct };
+            let directory = self.path.parent().unwrap_or(&self.path);
+            let taken = self.space.take(self.bytes, directory, self.storage.as_ref())?;
             let file = self.storage.create(&self.path, &options)?;
             let _ = self.file.set(file);
+            let _ = self.taken.set(taken);
         }
         self.file().ok_or(Error::Closed("segment"))
     }
@@ -228,6 +238,7 @@ impl Drop for Segment {
         if self.file.take().is_some() && !self.keep.load(Ordering::Acquire) {
             let (storage, path) = (Arc::clone(&self.storage), std::mem::take(&mut self.path));
             let summarized = self.summarized.load(Ordering::Acquire);
+            let taken = self.taken.take();
             // Unlinking a large file takes milliseconds; whoever drops the last reference need not
             // wait for it.
             self.disk.submit(Box::new(move || {
@@ -237,6 +248,7 @@ impl Drop for Segment {
                 if summarized {
                     let _ = storage.remove_file(&path.with_extension("sum"));
                 }
+                drop(taken);
             }));
         }
     }
