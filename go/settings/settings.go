@@ -43,8 +43,9 @@ type Settings struct {
 	TxMapWriteTimeout    string `key:"txMapWriteTimeout" kind:"duration" default:"" desc:"how long a write waits for space before it fails, such as 30s"`
 	TxMapName            string `key:"txMapName" kind:"name" default:"" desc:"name of a map's subdirectories, of which a second map is refused; empty: its own"`
 	TxMapPrefault        string `key:"txMapPrefault" kind:"off|on" default:"" desc:"touch the tail's memory at opening, so that no write pays for that"`
+	TxMapDurability      string `key:"txMapDurability" kind:"ephemeral|durable" default:"" desc:"durable: what was synced survives a power cut and is there when a map of this txMapName is opened again"`
 
-	TxMapCompaction          string `key:"txMapCompaction" kind:"off|on" default:"" desc:"move live records out of mostly dead segments, so that their space is freed"`
+	TxMapCompaction          string `key:"txMapCompaction" kind:"auto|on|off" default:"" desc:"move live records out of mostly dead segments, so that their space is freed"`
 	TxMapCompactionSizeRatio string `key:"txMapCompactionSizeRatio" kind:"count" default:"" desc:"percent by which segments that are merged may differ in live bytes"`
 	TxMapCompactionMinWidth  string `key:"txMapCompactionMinWidth" kind:"count" default:"" desc:"similar, at least half dead segments that are worth a merge"`
 	TxMapCompactionMaxWidth  string `key:"txMapCompactionMaxWidth" kind:"count" default:"" desc:"segments that one merge takes at most; 0: no limit"`

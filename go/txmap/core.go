@@ -213,6 +213,17 @@ func (c *core) flush(ctx context.Context) error {
 	})
 }
 
+// sync makes a durable map's content survive a power cut. The writes are waited for in Go, so that
+// only the disk's own time is spent inside C.
+func (c *core) sync(ctx context.Context) error {
+	if err := c.flush(ctx); err != nil {
+		return err
+	}
+	return c.use(func(handle ffi.TxMap) error {
+		return inSlot(ctx, true, func(bool) error { return handle.Sync(0) })
+	})
+}
+
 // failure is the error that stopped the map, nil while it works or when it is closed.
 func (c *core) failure() error {
 	if !c.gate.Enter(0) {

@@ -78,6 +78,15 @@ func WithWriteTimeout(timeout time.Duration) Option {
 	return withDuration("txMapWriteTimeout", timeout)
 }
 
+// WithDurability keeps the map's content on disk: what was synced is there when a map of the same
+// name is opened in the same directories again. It needs WithName.
+func WithDurability(on bool) Option {
+	if on {
+		return with("txMapDurability", "durable")
+	}
+	return with("txMapDurability", "ephemeral")
+}
+
 // WithPrefault touches the tail's memory at opening, so that no write pays for that. Opening then
 // takes as long as the machine needs to supply so much memory.
 func WithPrefault(on bool) Option {

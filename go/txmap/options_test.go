@@ -131,3 +131,51 @@ func residentBytes(t *testing.T) int {
 	}
 	return pages * os.Getpagesize()
 }
+
+// What was synced or closed is there when the map is opened again, and what was deleted is not.
+func TestDurableMapIsReopened(t *testing.T) {
+	if err := ffi.Available(); err != nil {
+		t.Skip(err)
+	}
+	rt, dir := openRuntime(t), t.TempDir()
+	open := func() *txmap.DiskTxMap[hash, *inpoints] {
+		m, err := txmap.Open[hash](rt, codec{}, txmap.WithDirs(dir), txmap.WithName("pool"),
+			txmap.WithDurability(true))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	m := open()
+	for i := range 3 {
+		if _, inserted, err := m.SetIfNotExistsErr(numbered(i), valueOf(i, 1)); !inserted {
+			t.Fatal(err)
+		}
+	}
+	if err := m.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !m.Delete(numbered(1)) {
+		t.Fatal(m.Err())
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m = open()
+	if !m.Exists(numbered(2)) || m.Exists(numbered(1)) || m.Length() != 2 {
+		t.Errorf("%d keys: %v", m.Length(), m.Err())
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ephemeral, err := txmap.Open[hash](rt, codec{}, txmap.WithDirs(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ephemeral.Sync(t.Context()); err == nil {
+		t.Error("an ephemeral map says that it is durable")
+	}
+	if err := ephemeral.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

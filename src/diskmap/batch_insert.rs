@@ -150,11 +150,13 @@ impl<K: Key> InsertChunk<'_, K> {
             let mut unit = 0;
             for (number, units) in now {
                 let position = self.start + number;
-                let inserted = self.generation.index.insert_new(
-                    pipeline.hashes[*number],
+                let hash = pipeline.hashes[*number];
+                let inserted = self.generation.index.insert_new_if(
+                    hash,
                     reservation.location(unit)?,
                     self.batch.subtree_index(position),
                     &pipeline.candidates[*number],
+                    || self.generation.admit(hash, || reservation.seq(unit)),
                 );
                 match inserted {
                     Ok(Insert::Done) => states[position] = ItemState::Done,

@@ -90,7 +90,8 @@ impl<K: Key> DiskMap<K> {
                 let bytes = &buffer[(want.place.offset_bytes() - run.start) as usize..];
                 let seed = record::crc_seed(want.segment.seed, want.place.unit_in_segment);
                 let Ok(record) = record::decode(bytes, K::BYTES, seed) else { continue };
-                if record.key != item.key.as_bytes() || !still_current(generation, item, want) {
+                let same = record.kind.is_value() && record.key == item.key.as_bytes();
+                if !same || !still_current(generation, item, want) {
                     continue;
                 }
                 let value_bytes = record.value.len() as u32;

@@ -9,10 +9,13 @@ use super::space::Space;
 use crate::Result;
 use crate::events::EventLevel;
 use crate::runtime::{Disk, Runtime};
+use crate::settings::{Durability, TxMapSettings};
 use crate::storage::{DirGate, DirLock, Storage, check_directory, explain};
 
 /// What the names of our subdirectories start with.
 const PREFIX: &str = "blocktier-map-";
+/// The same for durable maps, which nobody sweeps.
+const PREFIX_DURABLE: &str = "blocktier-store-";
 const PURPOSE: &str = "transaction map";
 const SWEEPING: &str = "sweeping";
 const EEXIST: i32 = rustix::io::Errno::EXIST.raw_os_error();
@@ -25,9 +28,47 @@ pub(crate) struct MapDirectory {
     storage: Arc<dyn Storage>,
     space: Arc<Space>,
     lock: Option<DirLock>,
+    /// The content outlives the map.
+    durable: bool,
 }
 
 impl MapDirectory {
+    /// The directory of a map with these settings.
+    pub(crate) fn open(
+        runtime: &Runtime,
+        parent: &Path,
+        settings: &TxMapSettings,
+        store_id: u64,
+        space: Arc<Space>,
+    ) -> Result<Self> {
+        let name = settings.name.as_deref();
+        match (settings.durability, name) {
+            (Durability::Ephemeral, _) => Self::create(runtime, parent, name, store_id, space),
+            (Durability::Durable, Some(name)) => Self::keep(runtime, parent, name, space),
+            (Durability::Durable, None) => Err(settings.name_missing()),
+        }
+    }
+
+    /// Locks the subdirectory of a durable map; makes it if it is missing. Its name tells it from
+    /// those that are swept.
+    fn keep(runtime: &Runtime, parent: &Path, name: &str, space: Arc<Space>) -> Result<Self> {
+        let disk = runtime.disk(parent)?;
+        let storage = Arc::clone(runtime.storage());
+        let _gate = DirGate::enter(disk.dir());
+        let path = disk.dir().join(format!("{PREFIX_DURABLE}{name}"));
+        storage.create_dir_all(&path).map_err(|error| match error.os_errno() {
+            EEXIST => check_directory(&path).err().unwrap_or(error),
+            _ => explain(disk.dir(), error),
+        })?;
+        let lock = DirLock::acquire(&path, PURPOSE).inspect_err(|_| {
+            // Refused while anything is in it.
+            let _ = storage.remove_dir(&path);
+        })?;
+        let directory = Self { path, disk, storage, space, lock: Some(lock), durable: true };
+        directory.storage.sync_dir(directory.disk.dir())?;
+        Ok(directory)
+    }
+
     /// Makes and locks a fresh subdirectory of `parent`, named `name` or else after the store;
     /// first sweeps what maps of dead processes left there.
     pub(crate) fn create(
@@ -53,7 +94,7 @@ impl MapDirectory {
             // Refused while somebody's lock file is in it.
             let _ = storage.remove_dir(&path);
         })?;
-        Ok(Self { path, disk, storage, space, lock: Some(lock) })
+        Ok(Self { path, disk, storage, space, lock: Some(lock), durable: false })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -73,10 +114,16 @@ impl Drop for MapDirectory {
     fn drop(&mut self) {
         let (storage, path, lock) =
             (Arc::clone(&self.storage), self.path.clone(), self.lock.take());
+        let durable = self.durable;
         let (done, wait) = mpsc::channel();
         // Behind the segments' own removals, which were queued before.
         self.disk.submit(Box::new(move || {
-            if let Err(error) = remove_contents(storage.as_ref(), &path) {
+            if durable {
+                let _gate = path.parent().map(DirGate::enter);
+                drop(lock);
+                // Only if the map was never made.
+                let _ = storage.remove_dir(&path);
+            } else if let Err(error) = remove_contents(storage.as_ref(), &path) {
                 tracing::warn!(%error, "a map's files are left for the next map to sweep");
                 if let Some(lock) = lock {
                     lock.abandon();

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::log::lane::Lane;
 use super::log::segment::SegmentFactory;
 use super::log::writeback::{Shared, Waiting};
+use super::order::PublishOrder;
 use super::space::lanes_of_shards;
 use crate::Result;
 use crate::hash::keyed::{KeyHash, KeyedHasher};
@@ -19,6 +20,8 @@ pub(crate) struct Generation {
     pub(crate) hasher: KeyedHasher,
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) lanes: Box<[Lane]>,
+    /// Durable maps only.
+    pub(crate) order: Option<PublishOrder>,
     lane_of_shard: Box<[u16]>,
     /// Another one has taken its place.
     retired: AtomicBool,
@@ -30,6 +33,7 @@ impl Generation {
         shared: &Arc<Shared>,
         index: &IndexOptions,
         factories: Vec<SegmentFactory>,
+        secret: Option<[u64; 8]>,
         weights: &[u64],
     ) -> Result<Self> {
         let waiting = Arc::new(Waiting::new(Arc::clone(shared)));
@@ -40,12 +44,34 @@ impl Generation {
         let lane_of_shard = lanes_of_shards(SHARDS, weights);
         Ok(Self {
             index: Index::new(index)?,
-            hasher: KeyedHasher::random()?,
+            hasher: match secret {
+                Some(secret) => KeyedHasher::from_secret(secret),
+                None => KeyedHasher::random()?,
+            },
             waiting,
             lanes,
+            order: secret.map(|_| PublishOrder::new()),
             lane_of_shard,
             retired: AtomicBool::new(false),
         })
+    }
+
+    /// Whether a record may be published now; called under the lock of the key's shard. `seq` is
+    /// asked for its sequence number in durable maps only.
+    #[inline]
+    pub(crate) fn admit(&self, hash: KeyHash, seq: impl FnOnce() -> u64) -> bool {
+        self.order.as_ref().is_none_or(|order| order.admit(shard_of(hash), seq()))
+    }
+
+    /// The content is not wanted any more: files go with their segments.
+    pub(crate) fn remove_files(&self) {
+        for lane in &self.lanes {
+            lane.factory().keep.store(false, Ordering::Release);
+        }
+    }
+
+    pub(crate) fn is_durable(&self) -> bool {
+        self.order.is_some()
     }
 
     pub(crate) fn lane_number(&self, hash: KeyHash) -> usize {

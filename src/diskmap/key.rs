@@ -7,11 +7,11 @@ pub trait Key: Copy + Eq + Send + Sync + std::fmt::Debug + 'static {
     /// Length in bytes, at most 36.
     const BYTES: usize;
 
+    /// The key of these bytes; none if their number is not `BYTES`.
+    fn from_bytes(bytes: &[u8]) -> Option<Self>;
+
     /// The bytes that are stored and compared.
     fn as_bytes(&self) -> &[u8];
-
-    /// The key of these bytes; none if they are not `BYTES` long.
-    fn from_bytes(bytes: &[u8]) -> Option<Self>;
 
     /// The keyed hash that places it in the index.
     fn hash(&self, hasher: &KeyedHasher) -> KeyHash;
@@ -20,12 +20,12 @@ pub trait Key: Copy + Eq + Send + Sync + std::fmt::Debug + 'static {
 impl Key for [u8; 32] {
     const BYTES: usize = 32;
 
-    fn as_bytes(&self) -> &[u8] {
-        self
-    }
-
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok()
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self
     }
 
     fn hash(&self, hasher: &KeyedHasher) -> KeyHash {
@@ -36,12 +36,12 @@ impl Key for [u8; 32] {
 impl Key for [u8; 36] {
     const BYTES: usize = 36;
 
-    fn as_bytes(&self) -> &[u8] {
-        self
-    }
-
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok()
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self
     }
 
     fn hash(&self, hasher: &KeyedHasher) -> KeyHash {

@@ -30,15 +30,22 @@ mod iterate;
 mod key;
 mod log;
 mod lookup;
+mod manifest;
 mod op;
+mod order;
 mod plan;
 mod read;
+mod recovery;
+mod reopen;
 mod rotate;
 mod space;
 mod stats;
+mod summary;
+mod sync;
 mod transfer;
 mod write;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -49,6 +56,7 @@ use parking_lot::Mutex;
 pub use batch::{Batch, ItemState};
 pub use iterate::{Cursor, Entry};
 pub use key::Key;
+pub use recovery::Recovery;
 pub use stats::MapStats;
 pub use transfer::{Progress, Transfer};
 
@@ -62,10 +70,13 @@ use self::log::writeback::Shared;
 use self::op::Options;
 use self::plan::{Layout, Plan};
 use self::read::Scratch;
+use self::reopen::Found;
 use self::rotate::Ground;
 use self::stats::Counters;
+use self::sync::Durable;
+use crate::memory::MemoryReserve;
 use crate::runtime::{Runtime, Tick};
-use crate::settings::TxMapSettings;
+use crate::settings::{Durability, TxMapSettings};
 use crate::storage::Storage;
 use crate::{Error, Result};
 
@@ -102,6 +113,8 @@ pub struct DiskMap<K: Key> {
     next_generation: Mutex<u64>,
     plan: Arc<Plan>,
     compaction: Arc<Worker>,
+    /// None in an ephemeral map.
+    durable: Option<Durable>,
     /// This is a content that a rotation or an iteration holds on to: it takes no writes.
     is_view: bool,
     _ticker: Arc<AgeFlush>,
@@ -111,7 +124,8 @@ pub struct DiskMap<K: Key> {
 }
 
 impl<K: Key> DiskMap<K> {
-    /// Opens an empty map of its own in fresh subdirectories of the settings' directories.
+    /// Opens an empty map of its own in fresh subdirectories of the settings' directories; a
+    /// durable map with what it held when it was last synced or closed.
     ///
     /// # Errors
     /// `Setting` for sizes that do not fit together, `Io`, `Locked` for directories, `OutOfMemory`.
@@ -125,15 +139,18 @@ impl<K: Key> DiskMap<K> {
         let layout = Layout::new(settings)?;
         let store_id = getrandom::u64()
             .map_err(|error| Error::Unsupported(format!("no random numbers: {error}")))?;
-        let directories = settings
-            .dirs
-            .iter()
-            .enumerate()
-            .map(|(position, dir)| {
-                let space = plan::space(settings, position);
-                MapDirectory::create(runtime, dir, settings.name.as_deref(), store_id, space)
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let open = |(position, dir): (usize, &PathBuf)| {
+            let space = plan::space(settings, position);
+            MapDirectory::open(runtime, dir, settings, store_id, space)
+        };
+        let directories = settings.dirs.iter().enumerate().map(open).collect::<Result<Vec<_>>>()?;
+        let storage = runtime.storage();
+        let found = match settings.durability {
+            Durability::Ephemeral => None,
+            Durability::Durable => {
+                Some(Found::new::<K>(storage.as_ref(), settings, &directories, store_id)?)
+            }
+        };
         let tail = Tail::new(
             layout.buffers,
             layout.block_bytes,
@@ -145,37 +162,31 @@ impl<K: Key> DiskMap<K> {
         }
         let shared = Arc::new(Shared::new(tail, layout.flush_bytes));
         let directories = Arc::new(Ground::new(&shared, directories, runtime));
-        let plan = Arc::new(Plan::new(runtime, settings, store_id));
-        let factories = plan.factories::<K>(runtime.storage(), &directories, 0);
-        let generation =
-            Arc::new(Generation::new(&shared, &plan.index, factories, &plan::weights(settings))?);
-        let generation = Arc::new(ArcSwap::new(generation));
-        let parts = WorkerParts {
-            generation: Arc::clone(&generation),
-            shared: Arc::clone(&shared),
-            storage: Arc::clone(runtime.storage()),
-            events: Arc::clone(runtime.events()),
-            bell: runtime.background().bell(),
-            hash_key: |hasher, bytes| K::from_bytes(bytes).map(|key| key.hash(hasher)),
+        let identity = found.as_ref().map(|found| &found.identity);
+        let plan = Arc::new(Plan::new(runtime, settings, store_id, identity));
+        let number = found.as_ref().map_or(0, |found| found.generation);
+        let factories = plan.factories::<K>(storage, &directories, number);
+        let weights = plan::weights(settings);
+        let generation = Generation::new(&shared, &plan.index, factories, plan.secret, &weights)?;
+        let recover = |found: Found| {
+            let reserve: Arc<dyn MemoryReserve> = Arc::clone(runtime.budget()) as _;
+            let events = runtime.events();
+            found.recover::<K>(storage.as_ref(), &generation, &directories, &reserve, events)
         };
-        let compaction = Worker::new(parts, &settings.compaction);
-        let age = Duration::from_millis(settings.flush_age_ms);
-        let ticker = Arc::new(AgeFlush { generation: Arc::clone(&generation), age });
-        if !age.is_zero() {
-            for directory in directories.iter() {
-                let tick: Arc<dyn Tick> = Arc::clone(&ticker) as _;
-                directory.disk().register_ticker(Arc::downgrade(&tick));
-            }
-        }
+        let durable = found.map(recover).transpose()?;
+        let generation = Arc::new(ArcSwap::from_pointee(generation));
+        let compaction = compaction_worker::<K>(runtime, settings, &shared, &generation);
+        let ticker = AgeFlush::start(&generation, settings, &directories);
         Ok(Self {
             shared,
             generation,
             storage: Arc::clone(runtime.storage()),
             slow_mu: Mutex::new(()),
             counters: Counters::default(),
-            next_generation: Mutex::new(1),
+            next_generation: Mutex::new(number + 1),
             plan,
             compaction,
+            durable,
             is_view: false,
             _ticker: ticker,
             directories,
@@ -400,10 +411,34 @@ impl<K: Key> DiskMap<K> {
 impl<K: Key> Drop for DiskMap<K> {
     fn drop(&mut self) {
         // A view shares it with the map that it came from.
-        if !self.is_view {
-            self.compaction.close();
+        if self.is_view {
+            return;
+        }
+        self.compaction.close();
+        if self.durable.is_some()
+            && self.shared.failure.check().is_ok()
+            && let Err(error) = self.sync(Wait::Allowed).and_then(|()| self.close_segments())
+        {
+            tracing::error!(%error, "a durable map was closed without its last sync");
         }
     }
+}
+
+fn compaction_worker<K: Key>(
+    runtime: &Runtime,
+    settings: &TxMapSettings,
+    shared: &Arc<Shared>,
+    generation: &Arc<ArcSwap<Generation>>,
+) -> Arc<Worker> {
+    let parts = WorkerParts {
+        generation: Arc::clone(generation),
+        shared: Arc::clone(shared),
+        storage: Arc::clone(runtime.storage()),
+        events: Arc::clone(runtime.events()),
+        bell: runtime.background().bell(),
+        hash_key: |hasher, bytes| K::from_bytes(bytes).map(|key| key.hash(hasher)),
+    };
+    Worker::new(parts, &settings.compaction_in_force())
 }
 
 /// Flushes what has been in RAM alone for too long. Of a generation that another one has replaced
@@ -412,6 +447,24 @@ impl<K: Key> Drop for DiskMap<K> {
 struct AgeFlush {
     generation: Arc<ArcSwap<Generation>>,
     age: Duration,
+}
+
+impl AgeFlush {
+    fn start(
+        generation: &Arc<ArcSwap<Generation>>,
+        settings: &TxMapSettings,
+        directories: &[MapDirectory],
+    ) -> Arc<Self> {
+        let age = Duration::from_millis(settings.flush_age_ms);
+        let ticker = Arc::new(Self { generation: Arc::clone(generation), age });
+        if !age.is_zero() {
+            for directory in directories {
+                let tick: Arc<dyn Tick> = Arc::clone(&ticker) as _;
+                directory.disk().register_ticker(Arc::downgrade(&tick));
+            }
+        }
+        ticker
+    }
 }
 
 impl Tick for AgeFlush {

@@ -2,10 +2,12 @@
 //! generation.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::directory::MapDirectory;
 use super::key::Key;
 use super::log::segment::SegmentFactory;
+use super::manifest::Identity;
 use super::space::Space;
 use crate::index::{IndexOptions, ScanKernel};
 use crate::runtime::Runtime;
@@ -20,10 +22,18 @@ pub(super) struct Plan {
     pub(super) index: IndexOptions,
     pub(super) direct: bool,
     pub(super) store_id: u64,
+    /// The secret of the keyed hash, in a durable map.
+    pub(super) secret: Option<[u64; 8]>,
 }
 
 impl Plan {
-    pub(super) fn new(runtime: &Runtime, settings: &TxMapSettings, store_id: u64) -> Self {
+    /// `durable`: who the store is, for a map that outlives its process.
+    pub(super) fn new(
+        runtime: &Runtime,
+        settings: &TxMapSettings,
+        store_id: u64,
+        durable: Option<&Identity>,
+    ) -> Self {
         let process = runtime.settings();
         let index = IndexOptions {
             expected_entries: settings.expected_entries,
@@ -33,7 +43,13 @@ impl Plan {
             reserve: Some(Arc::clone(runtime.budget()) as _),
             preparer: runtime.preparer().map(|preparer| Arc::clone(preparer) as _),
         };
-        Self { settings: settings.clone(), index, direct: process.direct_io, store_id }
+        Self {
+            settings: settings.clone(),
+            index,
+            direct: process.direct_io,
+            store_id: durable.map_or(store_id, |identity| identity.store_id),
+            secret: durable.map(|identity| identity.secret),
+        }
     }
 
     pub(super) fn factories<K: Key>(
@@ -42,6 +58,8 @@ impl Plan {
         directories: &[MapDirectory],
         generation: u64,
     ) -> Vec<SegmentFactory> {
+        let durable = self.secret.is_some();
+        let keep = Arc::new(AtomicBool::new(durable));
         directories
             .iter()
             .enumerate()
@@ -56,6 +74,8 @@ impl Plan {
                 disk: Arc::clone(directory.disk()),
                 space: Arc::clone(directory.space()),
                 storage: Arc::clone(storage),
+                durable,
+                keep: Arc::clone(&keep),
             })
             .collect()
     }

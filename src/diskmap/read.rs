@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use super::log::lane::Lane;
-use super::log::record::{self, HEADER_BYTES, Header, Invalid, Kind, UNIT_BYTES};
+use super::log::record::{self, HEADER_BYTES, Header, Invalid, UNIT_BYTES};
 use super::log::segment::{Place, Segment};
 use crate::index::Location;
 use crate::storage::{AlignedBuf, StorageFile};
@@ -157,7 +157,7 @@ pub(crate) fn from_tail(
         *chunk = word.to_le_bytes();
     }
     let header = bytes.first_chunk::<HEADER_BYTES>().and_then(Header::decode);
-    let Some(header) = header.filter(|header| header.kind == Kind::Put) else {
+    let Some(header) = header.filter(|header| header.kind.is_value()) else {
         return Found::Other;
     };
     if bytes[HEADER_BYTES..HEADER_BYTES + key.len()] != *key {
@@ -245,7 +245,7 @@ pub(crate) fn from_blocks(
 }
 
 fn accept(record: record::Record<'_>, key: &[u8], scratch: &mut Scratch) -> Found {
-    if record.key != key {
+    if record.key != key || !record.kind.is_value() {
         return Found::Other;
     }
     scratch.set_value(record.value);

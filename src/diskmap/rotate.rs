@@ -70,9 +70,16 @@ impl<K: Key> DiskMap<K> {
         self.shared.failure.check()?;
         let factories = self.plan.factories::<K>(&self.storage, &self.directories, *number);
         let weights = plan::weights(&self.plan.settings);
-        let fresh = Generation::new(&self.shared, &self.plan.index, factories, &weights)?;
+        let (index, secret) = (&self.plan.index, self.plan.secret);
+        let fresh = Generation::new(&self.shared, index, factories, secret, &weights)?;
+        let durable = self.durable.as_ref();
+        let no_sync = durable.map(|durable| self.sync_generation(durable, *number)).transpose();
+        let no_sync = no_sync.map_err(|error| self.fail(error))?;
         *number += 1;
         let old = self.generation.swap(Arc::new(fresh));
+        drop(no_sync);
+        // Nothing leads to its files any more: they go with their segments.
+        old.remove_files();
         // Its blocks must not keep the new one waiting.
         old.retire();
         Ok(old)
@@ -133,6 +140,7 @@ impl<K: Key> DiskMap<K> {
             next_generation: Mutex::new(0),
             plan: Arc::clone(&self.plan),
             compaction: Arc::clone(&self.compaction),
+            durable: None,
             is_view: true,
             _ticker: ticker,
             directories: Arc::clone(&self.directories),

@@ -2,19 +2,29 @@
 
 use super::confirm::{Match, Races, Start};
 use super::key::Key;
-use super::log::record;
+use super::log::long::LongRecord;
+use super::log::record::{self, Kind};
 use super::log::reservation::Reservation;
 use super::op::Op;
 use super::read::Scratch;
-use crate::index::{Candidates, Insert, Location};
+use crate::index::{Candidates, Index, Insert, Location};
 use crate::{Error, Result};
 
-/// A record in the log that is not published yet.
-enum Appended<'a> {
-    /// In one block, uncommitted.
-    Short(Reservation<'a>),
-    /// Over several blocks, committed.
-    Long,
+/// Bytes of a commit's value: the sequence number of the long record.
+pub(crate) const COMMIT_BYTES: usize = 8;
+
+/// A record that is about to be published.
+#[derive(Clone, Copy)]
+struct Unpublished<'a> {
+    location: Location,
+    /// What has its sequence number: the record itself, or the commit of a long one.
+    ruler: Option<&'a Reservation<'a>>,
+}
+
+impl Unpublished<'_> {
+    fn seq(&self) -> u64 {
+        self.ruler.map_or(0, |reservation| reservation.seq(0))
+    }
 }
 
 impl<K: Key> Op<'_, K> {
@@ -24,25 +34,65 @@ impl<K: Key> Op<'_, K> {
         &self,
         value: &[u8],
         scratch: &mut Scratch,
-        publish: impl FnOnce(Location) -> Result<Option<R>>,
+        publish: impl FnOnce(Unpublished<'_>) -> Result<Option<R>>,
     ) -> Result<Option<R>> {
         let lane = self.generation.lane(self.hash);
         let key = self.key.as_bytes();
         let units = record::record_units(K::BYTES, value.len());
-        let (appended, location) = if units <= lane.short_units_max() {
+        if units <= lane.short_units_max() {
             let reservation = lane.reserve(&[units], self.options.timeout)?;
             let location = reservation.location(0)?;
             reservation.store(std::iter::once((key, value)), scratch.record_buffer());
-            (Appended::Short(reservation), location)
-        } else {
-            (Appended::Long, lane.append_long(key, value, self.options.timeout)?)
-        };
-        let published = publish(location);
-        if !matches!(published, Ok(Some(_))) {
-            match &appended {
-                Appended::Short(reservation) => reservation.give_up(0, units),
-                Appended::Long => lane.record_died(location.units(), units),
+            let published = publish(Unpublished { location, ruler: Some(&reservation) });
+            if !matches!(published, Ok(Some(_))) {
+                reservation.give_up(0, units);
             }
+            return published;
+        }
+        let long = lane.append_long(key, value, self.options.timeout)?;
+        let published = if self.generation.is_durable() {
+            self.commit_long(long, scratch, publish)
+        } else {
+            publish(Unpublished { location: long.location, ruler: None })
+        };
+        if !matches!(published, Ok(Some(_))) {
+            lane.record_died(long.location.units(), units);
+        }
+        published
+    }
+
+    /// Publishes a long record by a commit: without one, recovery does not see it.
+    fn commit_long<R>(
+        &self,
+        long: LongRecord,
+        scratch: &mut Scratch,
+        publish: impl FnOnce(Unpublished<'_>) -> Result<Option<R>>,
+    ) -> Result<Option<R>> {
+        let value = long.seq.to_le_bytes();
+        self.append_marker(Kind::Commit, &value, scratch, |commit| {
+            publish(Unpublished { location: long.location, ruler: Some(commit) })
+        })
+    }
+
+    /// Appends a tombstone or commit and runs `publish`; if that declines or fails, it becomes
+    /// padding.
+    fn append_marker<R>(
+        &self,
+        kind: Kind,
+        value: &[u8],
+        scratch: &mut Scratch,
+        publish: impl FnOnce(&Reservation<'_>) -> Result<Option<R>>,
+    ) -> Result<Option<R>> {
+        let units = record::record_units(K::BYTES, value.len());
+        let lane = self.generation.lane(self.hash);
+        let reservation = lane.reserve(&[units], self.options.timeout)?;
+        let key = self.key.as_bytes();
+        reservation.store_one(kind, key, value, scratch.record_buffer());
+        let published = publish(&reservation);
+        if matches!(published, Ok(Some(_))) {
+            reservation.marker_published(units);
+        } else {
+            reservation.give_up(0, units);
         }
         published
     }
@@ -74,12 +124,9 @@ impl<K: Key> Op<'_, K> {
             if found.is_some() {
                 return Ok(found);
             }
-            let inserted = self.append_then(value, scratch, |location| {
+            let inserted = self.append_then(value, scratch, |record| {
                 // Linearization point of a successful insert: under the shard's lock in here.
-                match index.insert_new(self.hash, location, subtree_index, &candidates)? {
-                    Insert::Done => Ok(Some(())),
-                    Insert::Changed(_) => Ok(None),
-                }
+                self.publish_new(index, record, subtree_index, &candidates)
             })?;
             if inserted.is_some() {
                 return Ok(None);
@@ -100,8 +147,8 @@ impl<K: Key> Op<'_, K> {
         let mut races = Races::new();
         loop {
             let (found, candidates) = self.find(&mut start, scratch, &mut races)?;
-            let done = self.append_then(value, scratch, |location| {
-                self.publish_set(found, &candidates, location, subtree_index)
+            let done = self.append_then(value, scratch, |record| {
+                self.publish_set(found, &candidates, record, subtree_index)
             })?;
             if done.is_some() {
                 if let Some(old) = found {
@@ -113,38 +160,57 @@ impl<K: Key> Op<'_, K> {
         }
     }
 
-    /// Puts `location` in the place of the record that was found, or adds it; `None` if the
+    /// Adds a record of an absent key; `None` if the candidates have changed, or something newer
+    /// was published in the shard.
+    fn publish_new(
+        &self,
+        index: &Index,
+        record: Unpublished<'_>,
+        subtree_index: u16,
+        candidates: &Candidates,
+    ) -> Result<Option<()>> {
+        let admit = || self.generation.admit(self.hash, || record.seq());
+        let outcome =
+            index.insert_new_if(self.hash, record.location, subtree_index, candidates, admit)?;
+        Ok(matches!(outcome, Insert::Done).then_some(()))
+    }
+
+    /// Puts `record` in the place of the record that was found, or adds it; `None` if the
     /// candidates have changed.
     fn publish_set(
         &self,
         found: Option<Match>,
         candidates: &Candidates,
-        location: Location,
+        record: Unpublished<'_>,
         subtree_index: u16,
     ) -> Result<Option<()>> {
         let index = &self.generation.index;
         let Some(old) = found else {
-            let outcome = index.insert_new(self.hash, location, subtree_index, candidates)?;
-            return Ok(matches!(outcome, Insert::Done).then_some(()));
+            return self.publish_new(index, record, subtree_index, candidates);
         };
         let mut shard = index.lock(self.hash);
         shard.check_writable()?;
-        if !shard.is_current(candidates) {
+        let current = shard.is_current(candidates);
+        if !current || !self.generation.admit(self.hash, || record.seq()) {
             return Ok(None);
         }
         // Linearization point of an overwrite: value and subtree index change together.
-        let replaced = shard.replace(self.hash, old.location, location, Some(subtree_index))?;
+        let index = Some(subtree_index);
+        let replaced = shard.replace(self.hash, old.location, record.location, index)?;
         Ok(replaced.then_some(()))
     }
 
     /// Removes the key. True if it was there.
     pub(crate) fn delete(&self, mut start: Start, scratch: &mut Scratch) -> Result<bool> {
         self.map.check_writable(self.generation)?;
+        if self.generation.is_durable() {
+            self.map.shared.failure.check()?;
+        }
         let mut races = Races::new();
         loop {
             let (found, candidates) = self.find(&mut start, scratch, &mut races)?;
             let Some(found) = found else { return Ok(false) };
-            if self.unpublish(found, &candidates)? {
+            if self.unpublish(found, &candidates, scratch)? {
                 return Ok(true);
             }
             races.lost(self.map);
@@ -152,12 +218,28 @@ impl<K: Key> Op<'_, K> {
     }
 
     /// Removes a record that was found for `candidates`; false if they have changed since.
-    pub(crate) fn unpublish(&self, found: Match, candidates: &Candidates) -> Result<bool> {
-        let removed = {
+    /// In a durable map a tombstone says so in the log.
+    pub(crate) fn unpublish(
+        &self,
+        found: Match,
+        candidates: &Candidates,
+        scratch: &mut Scratch,
+    ) -> Result<bool> {
+        let remove = |seq: &dyn Fn() -> u64| -> Result<bool> {
             let mut shard = self.generation.index.lock(self.hash);
             shard.check_writable()?;
             // Linearization point of a deletion.
-            shard.is_current(candidates) && shard.remove(self.hash, found.location)
+            Ok(shard.is_current(candidates)
+                && self.generation.admit(self.hash, seq)
+                && shard.remove(self.hash, found.location))
+        };
+        let removed = if self.generation.is_durable() {
+            self.append_marker(Kind::Tombstone, &[], scratch, |tombstone| {
+                Ok(remove(&|| tombstone.seq(0))?.then_some(()))
+            })?
+            .is_some()
+        } else {
+            remove(&|| 0)?
         };
         if removed {
             self.record_died(found);
@@ -192,5 +274,64 @@ impl<K: Key> Op<'_, K> {
     fn record_died(&self, record: Match) {
         let units = record::record_units(K::BYTES, record.value_bytes as usize);
         self.generation.lane(self.hash).record_died(record.location.units(), units);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diskmap::{DiskMap, Wait};
+    use crate::runtime::Runtime;
+    use crate::settings::{RuntimeSettings, TxMapSettings};
+
+    /// A reserves, B reserves, B publishes, A publishes: the order in which memory and recovery
+    /// would disagree.
+    #[test]
+    fn what_was_reserved_first_is_not_published_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!(
+            "txMapDirs = {}\ntxMapTail = 1M\ntxMapName = m\ntxMapDurability = durable",
+            dir.path().display()
+        );
+        let settings = TxMapSettings::parse(&text).unwrap();
+        let open = || {
+            let runtime = Runtime::open(&RuntimeSettings::default()).unwrap();
+            DiskMap::<[u8; 32]>::open(&runtime, &settings).unwrap()
+        };
+        let (map, key) = (open(), [7; 32]);
+        let generation = map.generation.load_full();
+        let op = map.op(&generation, &key, map.options(Wait::Allowed, false));
+        let (lane, units) = (generation.lane(op.hash), record::record_units(32, 1));
+        let append = |value: &[u8]| {
+            let reservation = lane.reserve(&[units], None).unwrap();
+            reservation.store_one(Kind::Put, &key, value, &mut Vec::new());
+            reservation
+        };
+        let (a, b) = (append(b"A"), append(b"B"));
+        assert!(a.seq(0) < b.seq(0));
+        let publish = |reservation: &Reservation<'_>, found: Option<Match>| {
+            let location = reservation.location(0).unwrap();
+            let record = Unpublished { location, ruler: Some(reservation) };
+            let candidates = generation.index.probe(op.hash);
+            op.publish_set(found, &candidates, record, 0).unwrap()
+        };
+        assert!(publish(&b, None).is_some());
+        // A has looked again and found B, so the candidates are current.
+        let there = Match { location: b.location(0).unwrap(), value_bytes: 1 };
+        assert!(publish(&a, Some(there)).is_none(), "the older record was published last");
+        a.give_up(0, units);
+        drop((a, b));
+        let value = |map: &DiskMap<[u8; 32]>| {
+            map.get(&key, Wait::Allowed, |value, _| value.to_vec()).unwrap()
+        };
+        assert_eq!(value(&map).unwrap(), b"B");
+        drop(generation);
+        drop(map);
+        let map = open();
+        assert_eq!(value(&map).unwrap(), b"B", "recovery says something else");
+        // The operations themselves append again, and succeed.
+        assert!(map.set(&key, b"A", 0, Wait::Allowed).unwrap());
+        drop(map);
+        assert_eq!(value(&open()).unwrap(), b"A");
     }
 }

@@ -415,6 +415,25 @@ pub unsafe extern "C" fn blocktier_txmap_flush_wait(
     }
 }
 
+/// Makes everything acknowledged so far survive a power cut: flush, fdatasync, manifest. Only for a
+/// durable map, UNSUPPORTED otherwise. With BLOCKTIER_NONBLOCKING it returns WOULD_BLOCK where it
+/// would wait for writes or for another sync; the fdatasync is waited for in any case. After FAILED
+/// nothing more can be made durable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn blocktier_txmap_sync(
+    map: *const blocktier_txmap_t,
+    flags: u32,
+    error: *mut blocktier_error_t,
+) -> blocktier_status_t {
+    // SAFETY: null or a live handle.
+    unsafe {
+        on_map(map, error, |map| {
+            map.sync(wait(flags))?;
+            OK
+        })
+    }
+}
+
 /// OK, or FAILED with the first error once a write has failed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_txmap_failure(

@@ -265,6 +265,22 @@ impl Index {
         subtree_index: u16,
         known: &Candidates,
     ) -> Result<Insert> {
+        self.insert_new_if(h, location, subtree_index, known, || true)
+    }
+
+    /// As [`Index::insert_new`], if `admit`, called last and under the shard's lock, agrees too.
+    ///
+    /// # Errors
+    /// As for [`Index::insert_new`].
+    #[inline]
+    pub fn insert_new_if(
+        &self,
+        h: KeyHash,
+        location: Location,
+        subtree_index: u16,
+        known: &Candidates,
+        admit: impl FnOnce() -> bool,
+    ) -> Result<Insert> {
         let mut guard = self.lock(h);
         guard.check_writable()?;
         if !guard.is_at(known.version()) {
@@ -273,6 +289,9 @@ impl Index {
             if !known.is_empty() || !current.is_empty() {
                 return Ok(Insert::Changed(current));
             }
+        }
+        if !admit() {
+            return Ok(Insert::Changed(guard.candidates(h)));
         }
         guard.insert(h, location, subtree_index)?;
         Ok(Insert::Done)

@@ -118,6 +118,16 @@ impl RuntimeSettings {
     }
 }
 
+/// What of a map survives its process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing.
+    #[default]
+    Ephemeral,
+    /// What was synced.
+    Durable,
+}
+
 /// Settings of a transaction map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TxMapSettings {
@@ -149,6 +159,8 @@ pub struct TxMapSettings {
     pub prefault: bool,
     /// Reclaiming the space of dead records.
     pub compaction: CompactionSettings,
+    /// What survives the process.
+    pub durability: Durability,
 }
 
 impl Default for TxMapSettings {
@@ -171,8 +183,14 @@ impl TxMapSettings {
     /// # Errors
     /// [`Error::Setting`], also for values that contradict each other.
     pub fn parse(text: &str) -> Result<Self> {
-        let settings = Self::from_values(&Values::parse(text)?);
+        let values = Values::parse(text)?;
+        let settings = Self::from_values(&values);
         settings.validate()?;
+        let compaction = &table::TX_MAP_COMPACTION;
+        if settings.durability == Durability::Durable && values.word(compaction) == "on" {
+            let reason = "is not built for durable maps; leave it at auto or set it off";
+            return Err(text::error(compaction.key, reason));
+        }
         Ok(settings)
     }
 
@@ -193,7 +211,17 @@ impl TxMapSettings {
             name: Some(values.text(&table::TX_MAP_NAME).to_owned()).filter(|name| !name.is_empty()),
             prefault: values.word(&table::TX_MAP_PREFAULT) == "on",
             compaction: CompactionSettings::from_values(values),
+            durability: match values.word(&table::TX_MAP_DURABILITY) {
+                "durable" => Durability::Durable,
+                _ => Durability::Ephemeral,
+            },
         }
+    }
+
+    /// A durable map without a name.
+    pub(crate) fn name_missing(&self) -> Error {
+        let reason = "durable needs a txMapName, under which the map is found again";
+        text::error(table::TX_MAP_DURABILITY.key, reason.to_owned())
     }
 
     /// The block size in force: as set, or 2 MiB, at most an eighth of the tail and a quarter of a
@@ -205,6 +233,12 @@ impl TxMapSettings {
         }
         let limit = (self.tail_bytes / 8).min(self.segment_bytes / 4);
         text::below(limit).clamp(16 << 10, 2 << 20)
+    }
+
+    /// Compaction as it is in force: not for durable maps, for which it is not built.
+    pub(crate) fn compaction_in_force(&self) -> CompactionSettings {
+        let enabled = self.compaction.enabled && self.durability == Durability::Ephemeral;
+        CompactionSettings { enabled, ..self.compaction }
     }
 
     /// The number for directory `position` of a list that has one for each, or one for all.
@@ -239,6 +273,9 @@ impl TxMapSettings {
         text::check_name(table::TX_MAP_NAME.key, self.name.as_deref().unwrap_or_default())?;
         let names: Vec<_> = self.dirs.iter().map(|dir| dir.to_string_lossy()).collect();
         text::check_directories(table::TX_MAP_DIRS.key, names.iter().map(AsRef::as_ref))?;
+        if self.durability == Durability::Durable && self.name.is_none() {
+            return Err(self.name_missing());
+        }
         for (spec, numbers) in [
             (&table::TX_MAP_DIR_WEIGHTS, &self.dir_weights),
             (&table::TX_MAP_DIR_QUOTAS, &self.dir_quotas),

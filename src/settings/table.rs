@@ -322,10 +322,11 @@ pub static TX_MAP_PREFAULT: SettingSpec = SettingSpec {
 pub static TX_MAP_COMPACTION: SettingSpec = SettingSpec {
     key: "txMapCompaction",
     scope: Scope::TxMap,
-    kind: Kind::Word(&["on", "off"]),
-    default: Value::Word("on"),
+    kind: Kind::Word(&["auto", "on", "off"]),
+    default: Value::Word("auto"),
     doc: "Move live records out of segments that are mostly dead, so that their space is freed; \
-          off: a file stays until nothing in it is live.",
+          off: a file stays until nothing in it is live. auto: on, and off for a durable map, for \
+          which it is not built.",
 };
 
 /// What sizes are similar.
@@ -413,6 +414,16 @@ pub static TX_MAP_COMPACTION_MAX_DELAY: SettingSpec = SettingSpec {
           txMapCompactionSlowdown.",
 };
 
+/// What survives.
+pub static TX_MAP_DURABILITY: SettingSpec = SettingSpec {
+    key: "txMapDurability",
+    scope: Scope::TxMap,
+    kind: Kind::Word(&["ephemeral", "durable"]),
+    default: Value::Word("ephemeral"),
+    doc: "ephemeral: the map dies with the process. durable: what was synced survives a power cut \
+          and is there when a map of this txMapName is opened again.",
+};
+
 /// Every setting, in the order of the documentation.
 pub static SETTINGS: &[&SettingSpec] = &[
     &MEMORY_BUDGET,
@@ -447,4 +458,5 @@ pub static SETTINGS: &[&SettingSpec] = &[
     &TX_MAP_COMPACTION_SLOWDOWN,
     &TX_MAP_COMPACTION_STOP,
     &TX_MAP_COMPACTION_MAX_DELAY,
+    &TX_MAP_DURABILITY,
 ];

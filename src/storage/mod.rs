@@ -117,6 +117,12 @@ pub trait Storage: Send + Sync + Debug {
     /// [`crate::Error::Io`], also when it does not exist.
     fn remove_file(&self, path: &Path) -> Result<()>;
 
+    /// Gives a file another name in the same directory, in the place of what has it now.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`].
+    fn rename(&self, from: &Path, to: &Path) -> Result<()>;
+
     /// Removes an empty directory.
     ///
     /// # Errors

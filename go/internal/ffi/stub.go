@@ -137,6 +137,11 @@ func (TxMap) FlushWait(uint64, uint32) error {
 	return errMissing
 }
 
+// Sync fails: this build has no library.
+func (TxMap) Sync(uint32) error {
+	return errMissing
+}
+
 // Failure fails: this build has no library.
 func (TxMap) Failure() error {
 	return errMissing

@@ -16,6 +16,8 @@ package ffi
 #cgo nocallback blocktier_txmap_flush_begin
 #cgo noescape blocktier_txmap_flush_wait
 #cgo nocallback blocktier_txmap_flush_wait
+#cgo noescape blocktier_txmap_sync
+#cgo nocallback blocktier_txmap_sync
 #cgo noescape blocktier_txmap_failure
 #cgo nocallback blocktier_txmap_failure
 #cgo noescape blocktier_txmap_set_if_not_exists
@@ -135,6 +137,12 @@ func (m TxMap) FlushWait(ticket uint64, flags uint32) error {
 	var failure C.blocktier_error_t
 	return check(C.blocktier_txmap_flush_wait(m.handle, C.uint64_t(ticket), C.uint32_t(flags),
 		&failure), &failure)
+}
+
+// Sync makes what is acknowledged survive a power cut; for a durable map.
+func (m TxMap) Sync(flags uint32) error {
+	var failure C.blocktier_error_t
+	return check(C.blocktier_txmap_sync(m.handle, C.uint32_t(flags), &failure), &failure)
 }
 
 // Failure is the error that stopped the map, nil while it works.

@@ -349,7 +349,7 @@ fn move_long(
     let (key, value) = (&batch.bytes[item.key.clone()], &batch.bytes[item.value.clone()]);
     // Not with a short timeout: what was written when it passes is garbage.
     let patient = (timeout >= Duration::from_secs(1)).then_some(timeout);
-    let new = lane.append_long(key, value, patient)?;
+    let new = lane.append_long(key, value, patient)?.location;
     let replaced = replace(generation, lane, batch, item, new);
     let died = if matches!(replaced, Ok(true)) { item.location } else { new };
     lane.record_died(died.units(), item.units);

@@ -7,19 +7,49 @@ use super::lane::{ALIGNMENT, CLOSED, Lane, Roll, open_state, state_buffer, state
 use super::record::UNIT_BYTES;
 use super::writeback::{BlockWrite, align_units};
 
+/// A place in a lane's log: everything before it is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct End {
+    pub(crate) incarnation: u64,
+    /// Units from the segment's start.
+    pub(crate) units: u32,
+}
+
 impl Lane {
     /// Sends what the open block holds to the writer and lets it go on behind, at the next aligned
     /// offset. When it returns, everything that was committed before the call is on its way.
     ///
     /// `wait` false: gives up (false) if someone holds the roll lock.
     pub(crate) fn flush(&self, wait: bool) -> bool {
-        let Some(mut roll) = self.lock_roll(wait) else { return false };
+        self.flush_to(wait).is_some()
+    }
+
+    /// As [`Lane::flush`]; returns the place in the log up to which everything is on its way.
+    pub(crate) fn flush_to(&self, wait: bool) -> Option<End> {
+        let mut roll = self.lock_roll(wait)?;
         if let Some((buffer, units)) = self.close_block() {
             self.flush_block(&mut roll, buffer, units);
         }
         // Blocks that others closed may wait for a commit; commits never wait (L2).
         spin_until(|| self.closing.load(Ordering::Acquire) == 0);
-        true
+        Some(self.end(&roll))
+    }
+
+    /// Where the log ends after a flush: what is reserved from now on lies behind. (Reservations
+    /// go on, but never in front of what was flushed.)
+    fn end(&self, roll: &Roll) -> End {
+        let Some(segment) = &roll.segment else {
+            return End { incarnation: roll.next_incarnation, units: 0 };
+        };
+        let block_units = self.shared.tail.block_units();
+        let incarnation = segment.incarnation;
+        let state = self.state.load(Ordering::Acquire);
+        if state & CLOSED != 0 || roll.next_block == 0 {
+            return End { incarnation, units: roll.next_block as u32 * block_units };
+        }
+        let buffer = self.shared.tail.state(state_buffer(state));
+        let flushed = buffer.submitted_bytes.load(Ordering::Acquire) / UNIT_BYTES as u32;
+        End { incarnation, units: (roll.next_block as u32 - 1) * block_units + flushed }
     }
 
     fn flush_block(&self, roll: &mut Roll, buffer: u32, units: u32) {

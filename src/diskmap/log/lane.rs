@@ -51,7 +51,7 @@ pub(super) struct Roll {
     pub(super) segment: Option<Arc<Segment>>,
     /// The next block to open in it.
     pub(super) next_block: usize,
-    next_incarnation: u64,
+    pub(super) next_incarnation: u64,
     /// Slots from here on were never used.
     next_slot: u32,
     /// When the oldest byte that is not with the writer was reserved, as seen by the clock of the
@@ -72,6 +72,8 @@ pub(crate) struct Lane {
     /// Iterations under way, changed under `free_slots`. While there are any no segment is given
     /// up.
     pub(super) pins: AtomicU32,
+    /// Durable maps: segments without a live record whose files must still be kept.
+    pub(super) retired: Mutex<Vec<Arc<Segment>>>,
     /// Blocks that are closed and wait for their last commit.
     pub(super) closing: AtomicU32,
     pub(super) table: SlotTable,
@@ -88,6 +90,7 @@ impl Lane {
             roll: Mutex::default(),
             free_slots: Mutex::default(),
             pins: AtomicU32::new(0),
+            retired: Mutex::default(),
             closing: AtomicU32::new(0),
             table,
         }
@@ -311,6 +314,23 @@ impl Lane {
         tail.store(buffer, unit_in_block as usize * UNIT_BYTES, &header);
     }
 
+    /// Pads what remains of a closed block with `units` reserved units; returns the units to write.
+    ///
+    /// In a durable map one padding covers the block to its end: whoever reads the file finds
+    /// record after record, and bytes that are none are damage.
+    fn pad_to_end(&self, buffer: u32, units: u32) -> u32 {
+        let block_units = self.shared.tail.block_units();
+        if self.factory.durable && units < block_units {
+            self.pad(buffer, units, block_units - units);
+            return units + 1;
+        }
+        let aligned = align_units(units, ALIGNMENT);
+        if aligned > units {
+            self.pad(buffer, units, aligned - units);
+        }
+        units
+    }
+
     /// Closes the open block, if there is one: no reservation succeeds any more. Returns its buffer
     /// and its units.
     pub(super) fn close_block(&self) -> Option<(u32, u32)> {
@@ -320,20 +340,20 @@ impl Lane {
 
     /// Closes the open block for good and lets its writer have it when all is committed.
     pub(super) fn retire_block(&self, roll: &mut Roll) {
-        let Some((buffer, units)) = self.close_block() else { return };
-        let aligned = align_units(units, ALIGNMENT);
-        if aligned > units {
-            self.pad(buffer, units, aligned - units);
-        }
+        let Some((buffer, reserved)) = self.close_block() else { return };
+        let units = self.pad_to_end(buffer, reserved);
         roll.unwritten_since = None;
         self.closing.fetch_add(1, Ordering::AcqRel);
         let state = self.shared.tail.state(buffer);
         let place = self.table.place_of_units(state.base_units.load(Ordering::Relaxed));
         if let Some(entry) = self.table.entry(place.slot) {
             entry.add_used(place.block, units);
+            entry.add_dead(units - reserved, self.segment_units());
         }
-        let before = state.progress.fetch_add(u64::from(units) << 32, Ordering::AcqRel);
-        if before as u32 == units {
+        // The padding of a durable map's block is committed here.
+        let closed = u64::from(units) << 32 | u64::from(units - reserved);
+        let before = state.progress.fetch_add(closed, Ordering::AcqRel);
+        if before as u32 == reserved {
             self.finish(buffer);
         }
     }
@@ -459,9 +479,66 @@ impl Lane {
             && entry.is_spent()
             && let Some(segment) = entry.segment.swap(None)
         {
-            segment.mark_dead();
+            if self.factory.durable {
+                // What supersedes its records may not be durable yet.
+                self.retired.lock().push(segment);
+            } else {
+                segment.mark_dead();
+            }
             free_slots.push(slot);
         }
+    }
+
+    /// The incarnation of the segment in a slot that is in use.
+    pub(super) fn incarnation_of(&self, slot: u32) -> u64 {
+        let segment = self.table.entry(slot).map(|entry| entry.segment.load());
+        segment.and_then(|segment| segment.as_ref().map(|segment| segment.incarnation)).unwrap_or(0)
+    }
+
+    /// Puts a segment of an earlier process into a slot: `used` units, `dead` of which nobody
+    /// wants. For recovery, before anything is appended.
+    pub(crate) fn adopt(&self, segment: &Arc<Segment>, used: u64, dead: u64) {
+        let slot = segment.slot;
+        if self.table.occupy(Arc::clone(segment))
+            && let Some(entry) = self.table.entry(slot)
+        {
+            entry.reopened(used, dead);
+        }
+        self.retire_if_spent(slot);
+    }
+
+    /// The incarnation of the next segment.
+    pub(crate) fn next_incarnation(&self) -> u64 {
+        self.roll.lock().next_incarnation
+    }
+
+    /// Durable maps: the segments without a live record whose files are still there.
+    pub(crate) fn retired(&self) -> Vec<Arc<Segment>> {
+        self.retired.lock().clone()
+    }
+
+    /// These of them are gone.
+    pub(crate) fn forget_retired(&self, gone: &[Arc<Segment>]) {
+        let is_gone = |segment: &Arc<Segment>| gone.iter().any(|gone| Arc::ptr_eq(gone, segment));
+        self.retired.lock().retain(|segment| !is_gone(segment));
+    }
+
+    /// Durable maps: all segments whose files are needed, by ascending incarnation.
+    pub(crate) fn kept_segments(&self) -> Vec<Arc<Segment>> {
+        // Segments move from the table to the retired ones under this lock.
+        let _slots = self.free_slots.lock();
+        let mut segments: Vec<_> = self.table.segments().map(|(_, segment)| segment).collect();
+        segments.extend(self.retired.lock().iter().cloned());
+        segments.sort_unstable_by_key(|segment| segment.incarnation);
+        segments
+    }
+
+    /// Segments made from now on have this incarnation or a higher one and use other slots than the
+    /// first `slots`.
+    pub(crate) fn continue_from(&self, incarnation: u64, slots: u32) {
+        let mut roll = self.roll.lock();
+        roll.next_incarnation = incarnation;
+        roll.next_slot = slots;
     }
 
     /// The slot of the segment that is appended to, and the units of its open block.

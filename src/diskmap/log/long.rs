@@ -2,12 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use super::lane::Lane;
+use super::lane::{Lane, Roll};
 use super::record::{self, Kind, UNIT_BYTES};
 use super::reservation::location;
 use super::segment::SEGMENT_HEADER_BYTES;
 use crate::index::Location;
 use crate::{Error, Result};
+
+/// How long a durable map waits for room in the middle of a long record, whatever the caller's
+/// patience: half a record in the log would pass for damage.
+const MIDWAY_PATIENCE: Duration = Duration::from_secs(600);
+
+/// A long record in the log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LongRecord {
+    pub(crate) location: Location,
+    pub(crate) seq: u64,
+}
 
 impl Lane {
     /// Appends a record longer than `short_units_max` through as many blocks as it needs. It is
@@ -17,12 +28,11 @@ impl Lane {
         key: &[u8],
         value: &[u8],
         timeout: Option<Duration>,
-    ) -> Result<Location> {
+    ) -> Result<LongRecord> {
         let tail = &self.shared.tail;
         let units = record::record_units(key.len(), value.len());
         let block_units = tail.block_units();
-        let blocks =
-            (units + (SEGMENT_HEADER_BYTES / UNIT_BYTES) as u32).div_ceil(block_units) as usize;
+        let blocks = blocks_for(units, block_units);
         if timeout.is_none() && tail.free_count() < blocks.min(tail.buffer_count() / 2) {
             self.waiting.submit_all();
             self.shared.failure.check()?;
@@ -36,6 +46,10 @@ impl Lane {
         self.retire_block(&mut roll);
         let mut buffer = self.wait_for_buffer(timeout, &mut deadline)?;
         let rest = self.table.blocks_per_segment() - roll.next_block;
+        if self.factory.durable && roll.segment.is_some() && (1..blocks).contains(&rest) {
+            self.end_segment(&mut roll, buffer);
+            buffer = self.wait_for_buffer(timeout, &mut deadline)?;
+        }
         if (roll.segment.is_none() || rest < blocks)
             && let Err(error) = self.open_segment(&mut roll)
         {
@@ -47,7 +61,9 @@ impl Lane {
         let first = self.table.base_units(segment.slot, roll.next_block) + header_units as u64;
         let unit = self.table.place_of_units(first).unit_in_segment;
         let seed = record::crc_seed(segment.seed, unit);
-        record::encode(&mut bytes, Kind::Put, key, value, unit, seed);
+        let kind = if self.factory.durable { Kind::Long } else { Kind::Put };
+        record::encode(&mut bytes, kind, key, value, unit, seed);
+        let seq = self.factory.seq(segment.incarnation, unit);
         let mut rest = bytes.as_slice();
         let mut start_unit = header_units;
         loop {
@@ -60,10 +76,10 @@ impl Lane {
             rest = after;
             start_unit = 0;
             if rest.is_empty() {
-                return location(first);
+                return Ok(LongRecord { location: location(first)?, seq });
             }
             self.retire_block(&mut roll);
-            match self.wait_for_buffer(timeout, &mut deadline) {
+            match self.wait_midway(timeout, &mut deadline) {
                 Ok(next) => buffer = next,
                 Err(error) => {
                     // What was written of it is garbage.
@@ -76,6 +92,40 @@ impl Lane {
                 }
             }
         }
+    }
+
+    /// Waits for the buffer of a record's next block.
+    fn wait_midway(
+        &self,
+        timeout: Option<Duration>,
+        deadline: &mut Option<Instant>,
+    ) -> Result<u32> {
+        if !self.factory.durable {
+            return self.wait_for_buffer(timeout, deadline);
+        }
+        let mut deadline = Some(Instant::now() + MIDWAY_PATIENCE);
+        self.wait_for_buffer(Some(MIDWAY_PATIENCE), &mut deadline).map_err(|error| {
+            // With nothing written any more no sync can claim what is incomplete.
+            let text = format!("a long record could not be completed: {error}");
+            self.shared.failure.set(error);
+            self.shared.tail.halt();
+            self.shared.failure.check().err().unwrap_or(Error::InvalidArgument(text))
+        })
+    }
+
+    /// Says in a block of its own that the segment ends before its file does.
+    fn end_segment(&self, roll: &mut Roll, buffer: u32) {
+        self.open_block(roll, buffer, 1);
+        let state = self.shared.tail.state(buffer);
+        let base_units = state.base_units.load(std::sync::atomic::Ordering::Relaxed);
+        let unit = self.table.place_of_units(base_units).unit_in_segment;
+        let seed = state.segment_seed.load(std::sync::atomic::Ordering::Relaxed);
+        let end = record::end_record(unit, record::crc_seed(seed, unit));
+        self.shared.tail.store(buffer, 0, &end);
+        self.record_died(base_units, 1);
+        self.retire_block(roll);
+        // Whoever comes next opens another segment.
+        roll.next_block = self.table.blocks_per_segment();
     }
 
     fn wait_for_buffer(
@@ -91,6 +141,11 @@ impl Lane {
             self.wait_for_space(timeout, deadline)?;
         }
     }
+}
+
+/// Blocks that a record takes at most, the segment's header in front of it.
+fn blocks_for(units: u32, block_units: u32) -> usize {
+    (units + (SEGMENT_HEADER_BYTES / UNIT_BYTES) as u32).div_ceil(block_units) as usize
 }
 
 /// An empty buffer with room for `bytes`.

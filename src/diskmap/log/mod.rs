@@ -15,9 +15,9 @@
 //!
 //! docs/design.md, section 3, has the invariants L1..L6.
 
-mod flush;
+pub(super) mod flush;
 pub(super) mod lane;
-mod long;
+pub(super) mod long;
 mod pin;
 pub(super) mod record;
 pub(super) mod reservation;

@@ -28,22 +28,48 @@ pub(crate) enum Kind {
     /// Nothing: room that was reserved and given up, or the rest of a block. `len` counts the bytes
     /// after the header.
     Padding,
+    /// Durable maps: the key was removed. No value.
+    Tombstone,
+    /// Durable maps: key and value over several blocks; counts once a [`Kind::Commit`] names it.
+    Long,
+    /// Durable maps: publishes the long record whose sequence number is its value (a u64).
+    Commit,
+    /// Durable maps: nothing follows in this segment.
+    End,
 }
 
 impl Kind {
-    const fn bits(self) -> u32 {
+    pub(crate) const fn bits(self) -> u32 {
         match self {
             Self::Put => 1,
             Self::Padding => 2,
+            Self::Tombstone => 3,
+            Self::Long => 4,
+            Self::Commit => 5,
+            Self::End => 6,
         }
     }
 
-    const fn from_bits(bits: u32) -> Option<Self> {
+    pub(crate) const fn from_bits(bits: u32) -> Option<Self> {
         match bits {
             1 => Some(Self::Put),
             2 => Some(Self::Padding),
+            3 => Some(Self::Tombstone),
+            4 => Some(Self::Long),
+            5 => Some(Self::Commit),
+            6 => Some(Self::End),
             _ => None,
         }
+    }
+
+    /// Whether a location may point to it: it has a key and the key's value.
+    pub(crate) const fn is_value(self) -> bool {
+        matches!(self, Self::Put | Self::Long)
+    }
+
+    /// Whether key and value follow the header.
+    pub(crate) const fn has_key(self) -> bool {
+        !matches!(self, Self::Padding | Self::End)
     }
 }
 
@@ -124,9 +150,18 @@ pub(crate) fn seal_all(records: &mut [u8], seed_at: impl Fn(u32) -> u32) {
 
 /// The header of padding that covers `units` units.
 pub(crate) fn padding_header(units: u32, seq: u32, seed: u32) -> [u8; UNIT_BYTES] {
+    filler(Kind::Padding, units, seq, seed)
+}
+
+/// The record that ends a segment before its file does.
+pub(crate) fn end_record(seq: u32, seed: u32) -> [u8; UNIT_BYTES] {
+    filler(Kind::End, 1, seq, seed)
+}
+
+fn filler(kind: Kind, units: u32, seq: u32, seed: u32) -> [u8; UNIT_BYTES] {
     let mut bytes = [0; UNIT_BYTES];
     let rest = units * UNIT_BYTES as u32 - HEADER_BYTES as u32;
-    bytes[4..8].copy_from_slice(&(Kind::Padding.bits() << 28 | rest & 0x0fff_ffff).to_le_bytes());
+    bytes[4..8].copy_from_slice(&(kind.bits() << 28 | rest & 0x0fff_ffff).to_le_bytes());
     bytes[8..12].copy_from_slice(&seq.to_le_bytes());
     let crc = crc32c::crc32c_append(seed, &bytes[4..12]);
     bytes[..4].copy_from_slice(&crc.to_le_bytes());
@@ -136,6 +171,7 @@ pub(crate) fn padding_header(units: u32, seq: u32, seed: u32) -> [u8; UNIT_BYTES
 /// A record read back from a file, checked.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Record<'a> {
+    pub(crate) kind: Kind,
     pub(crate) key: &'a [u8],
     pub(crate) value: &'a [u8],
 }
@@ -159,7 +195,7 @@ pub(crate) fn decode(bytes: &[u8], key_bytes: usize, seed: u32) -> Result<Record
         return Err(Invalid::Short(HEADER_BYTES + key_bytes));
     };
     let header = Header::decode(header).ok_or(Invalid::Kind)?;
-    if header.kind != Kind::Put {
+    if !header.kind.has_key() {
         return Err(Invalid::Padding);
     }
     let end = record_bytes(key_bytes, header.value_bytes as usize);
@@ -168,7 +204,7 @@ pub(crate) fn decode(bytes: &[u8], key_bytes: usize, seed: u32) -> Result<Record
         return Err(Invalid::Crc);
     }
     let (key, value) = record[HEADER_BYTES..].split_at(key_bytes);
-    Ok(Record { key, value })
+    Ok(Record { kind: header.kind, key, value })
 }
 
 #[cfg(test)]

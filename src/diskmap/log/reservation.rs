@@ -35,6 +35,35 @@ impl Reservation<'_> {
         location(self.base_units + u64::from(self.first_unit + unit))
     }
 
+    /// The sequence number of a record at `unit`: the order of reservation in the lane.
+    pub(crate) fn seq(&self, unit: u32) -> u64 {
+        let segment = self.lane.table().place_of_units(self.base_units).slot;
+        let incarnation = self.lane.incarnation_of(segment);
+        self.lane.factory.seq(incarnation, self.segment_unit + self.first_unit + unit)
+    }
+
+    /// Stores one record at the start of the reservation.
+    pub(crate) fn store_one(&self, kind: Kind, key: &[u8], value: &[u8], scratch: &mut Vec<u8>) {
+        let unit = self.segment_unit + self.first_unit;
+        let seed = record::crc_seed(self.segment_seed, unit);
+        scratch.clear();
+        record::encode(scratch, kind, key, value, unit, seed);
+        let offset_bytes = self.first_unit as usize * UNIT_BYTES;
+        self.lane.shared().tail.store(self.buffer, offset_bytes, scratch);
+    }
+
+    /// A tombstone or commit of this reservation is published. It keeps no segment alive by itself:
+    /// the segment says that it has markers.
+    pub(crate) fn marker_published(&self, units: u32) {
+        let slot = self.lane.table().place_of_units(self.base_units).slot;
+        if let Some(segment) =
+            self.lane.table().entry(slot).and_then(|entry| entry.segment.load_full())
+        {
+            segment.mark_markers();
+        }
+        self.lane.record_died(self.base_units, units);
+    }
+
     /// Stores records one behind the other from the start of the reservation on.
     pub(crate) fn store<'r>(
         &self,

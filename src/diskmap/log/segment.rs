@@ -23,7 +23,9 @@ use crate::{Error, Result};
 /// Bytes at the start of a segment that are not records.
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 4096;
 const MAGIC: [u8; 8] = *b"BTSEGMNT";
+/// Version of segments that die with their map, and of those that are reopened.
 const VERSION: u32 = 1;
+const VERSION_DURABLE: u32 = 2;
 /// Segments that a lane can hold at once.
 const SLOTS_MAX: usize = CHUNKS * CHUNK_SLOTS;
 const CHUNKS: usize = 256;
@@ -52,6 +54,16 @@ pub(crate) struct Segment {
     /// Compaction has no more to do with it: all that was live was moved, or it is damaged.
     left_alone: AtomicBool,
     read_errors: AtomicU32,
+    /// The file outlives the segment's last reference.
+    keep: Arc<AtomicBool>,
+    /// Bytes were written since the last sync.
+    unsynced: AtomicBool,
+    /// It has tombstones or commits, which rule over records of older segments.
+    has_markers: AtomicBool,
+    /// Where its records end, in units, if an earlier process wrote it.
+    end: OnceLock<u32>,
+    /// It has a summary beside it, or is about to.
+    summarized: AtomicBool,
 }
 
 /// What a lane needs to make segments.
@@ -67,6 +79,10 @@ pub(crate) struct SegmentFactory {
     pub(crate) disk: Arc<Disk>,
     pub(crate) space: Arc<Space>,
     pub(crate) storage: Arc<dyn Storage>,
+    /// The map is reopened: its files say everything (docs/design.md, "Persistence").
+    pub(crate) durable: bool,
+    /// While this is set, files stay when their segments go.
+    pub(crate) keep: Arc<AtomicBool>,
 }
 
 impl SegmentFactory {
@@ -92,14 +108,33 @@ impl SegmentFactory {
             sealed_blocks: AtomicU32::new(u32::MAX),
             left_alone: AtomicBool::new(false),
             read_errors: AtomicU32::new(0),
+            keep: Arc::clone(&self.keep),
+            unsynced: AtomicBool::new(false),
+            has_markers: AtomicBool::new(false),
+            end: OnceLock::new(),
+            summarized: AtomicBool::new(false),
         }
+    }
+
+    /// A segment of an earlier process, complete in `file`.
+    pub(crate) fn reopen(
+        &self,
+        slot: u32,
+        incarnation: u64,
+        file: Box<dyn StorageFile>,
+    ) -> Segment {
+        let segment = self.make(slot, incarnation);
+        let _ = segment.file.set(file);
+        let _ = segment.taken.set(self.space.occupied(self.segment_bytes));
+        segment
     }
 
     /// The header of a segment; docs/format.md draws it.
     pub(crate) fn header(&self, segment: &Segment) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(SEGMENT_HEADER_BYTES);
         bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        let version = if self.durable { VERSION_DURABLE } else { VERSION };
+        bytes.extend_from_slice(&version.to_le_bytes());
         bytes.extend_from_slice(&self.key_bytes.to_le_bytes());
         bytes.extend_from_slice(&self.store_id.to_le_bytes());
         bytes.extend_from_slice(&self.generation.to_le_bytes());
@@ -116,7 +151,13 @@ impl SegmentFactory {
 
     /// Sequence numbers follow the order of reservation within a lane: incarnation, then offset.
     fn base_seq(&self, segment: &Segment) -> u64 {
-        segment.incarnation.saturating_mul(self.segment_bytes / UNIT_BYTES as u64)
+        self.seq(segment.incarnation, 0)
+    }
+
+    /// The sequence number of a record.
+    pub(crate) const fn seq(&self, incarnation: u64, unit_in_segment: u32) -> u64 {
+        let base = incarnation.saturating_mul(self.segment_bytes / UNIT_BYTES as u64);
+        base.saturating_add(unit_in_segment as u64)
     }
 }
 
@@ -178,6 +219,44 @@ impl Segment {
         self.read_errors.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// Where the records of a reopened segment end, in units.
+    pub(crate) fn end(&self) -> Option<u32> {
+        self.end.get().copied()
+    }
+
+    pub(crate) fn set_end(&self, units: u32) {
+        let _ = self.end.set(units);
+    }
+
+    /// True at the first call: whoever gets that makes the summary.
+    pub(crate) fn mark_summarized(&self) -> bool {
+        !self.summarized.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn mark_markers(&self) {
+        self.has_markers.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn has_markers(&self) -> bool {
+        self.has_markers.load(Ordering::Acquire)
+    }
+
+    /// Bytes were written: the next sync has something to do.
+    pub(crate) fn mark_unsynced(&self) {
+        self.unsynced.store(true, Ordering::Release);
+    }
+
+    /// Makes what was written so far durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        // What is written from here on marks it again.
+        if self.unsynced.swap(false, Ordering::AcqRel)
+            && let Some(file) = self.file()
+        {
+            file.sync_data()?;
+        }
+        Ok(())
+    }
+
     /// Nothing in it is wanted any more: blocks that still wait need not be written.
     pub(crate) fn mark_dead(&self) {
         self.dead.store(true, Ordering::Release);
@@ -190,14 +269,18 @@ impl Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        if self.file.take().is_some() {
+        if self.file.take().is_some() && !self.keep.load(Ordering::Acquire) {
             let (storage, path) = (Arc::clone(&self.storage), std::mem::take(&mut self.path));
+            let summarized = self.summarized.load(Ordering::Acquire);
             let taken = self.taken.take();
             // Unlinking a large file takes milliseconds; whoever drops the last reference need not
             // wait for it.
             self.disk.submit(Box::new(move || {
                 if let Err(error) = storage.remove_file(&path) {
                     tracing::debug!(%error, "segment was gone already");
+                }
+                if summarized {
+                    let _ = storage.remove_file(&path.with_extension("sum"));
                 }
                 drop(taken);
             }));
@@ -427,6 +510,13 @@ impl SlotEntry {
         let dead = self.dead_units.load(Ordering::Acquire);
         let used = self.used_units.load(Ordering::Acquire) + u64::from(open_units);
         used.saturating_sub(dead)
+    }
+
+    /// For a reopened segment: all of it is closed, `used` units, of which `dead` nobody wants.
+    pub(crate) fn reopened(&self, used: u64, dead: u64) {
+        self.used_units.store(used, Ordering::Relaxed);
+        self.dead_units.store(dead, Ordering::Relaxed);
+        self.sealed.store(true, Ordering::Release);
     }
 
     /// True once nothing in the segment is live and nothing can become so.

@@ -33,6 +33,8 @@ pub(crate) struct Extent {
 /// A record that was read and whose checksum matches; padding is not handed out.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Walked<'a> {
+    /// Where it begins in the segment.
+    pub(crate) unit: u32,
     pub(crate) location: Location,
     pub(crate) kind: Kind,
     pub(crate) key: &'a [u8],
@@ -53,6 +55,8 @@ pub(crate) struct Walk {
     extent: Extent,
     /// Gaps before this one lie behind `unit`.
     next_gap: usize,
+    /// Where what was looked at last begins.
+    at: u32,
     /// The next record's place in the segment.
     unit: u32,
     /// End of the last block that is used.
@@ -96,6 +100,7 @@ impl Walk {
             block_units,
             extent,
             next_gap: 0,
+            at: 0,
             unit: (SEGMENT_HEADER_BYTES / UNIT_BYTES) as u32,
             end_unit,
             window: Window { buffer, start: 0, len: 0 },
@@ -108,6 +113,16 @@ impl Walk {
             return Err(walk.corrupt(0, "the segment's header is not the one that was written"));
         }
         Ok(walk)
+    }
+
+    /// After an error: where the log ends, as far as it could be read.
+    pub(crate) const fn error_unit(&self) -> u32 {
+        self.at
+    }
+
+    /// The unit behind what was walked so far.
+    pub(crate) const fn unit(&self) -> u32 {
+        self.unit
     }
 
     /// Bytes read from the file so far.
@@ -123,19 +138,25 @@ impl Walk {
     pub(crate) fn next(&mut self) -> Result<Option<Walked<'_>>> {
         loop {
             let Some(unit) = self.next_unit() else { return Ok(None) };
+            self.at = unit;
             let header = self.header(unit)?;
-            let total = match header.kind {
-                Kind::Padding => HEADER_BYTES + header.value_bytes as usize,
-                Kind::Put => record::record_bytes(self.key_bytes, header.value_bytes as usize),
+            let has_key = header.kind.has_key();
+            let total = if has_key {
+                record::record_bytes(self.key_bytes, header.value_bytes as usize)
+            } else {
+                HEADER_BYTES + header.value_bytes as usize
             };
-            if header.kind == Kind::Put && header.value_bytes as usize > VALUE_BYTES_LIMIT
+            if has_key && header.value_bytes as usize > VALUE_BYTES_LIMIT
                 || !self.is_used(unit, total)
             {
                 return Err(self.corrupt(unit, "a record is longer than what was written"));
             }
             let units = total.div_ceil(UNIT_BYTES) as u32;
             self.unit = unit + units;
-            if header.kind == Kind::Put {
+            if header.kind == Kind::End {
+                self.end_unit = self.unit;
+            }
+            if has_key {
                 return self.record(unit, header.kind, total).map(Some);
             }
         }
@@ -188,7 +209,7 @@ impl Walk {
             return Err(self.corrupt(unit, "no record starts here"));
         };
         let seed = record::crc_seed(self.segment.seed, unit);
-        if header.kind == Kind::Padding && crc32c::crc32c_append(seed, &bytes[4..]) != header.crc {
+        if !header.kind.has_key() && crc32c::crc32c_append(seed, &bytes[4..]) != header.crc {
             return Err(self.corrupt(unit, "the padding's checksum does not match"));
         }
         Ok(header)
@@ -208,6 +229,7 @@ impl Walk {
         let seed = record::crc_seed(self.segment.seed, unit);
         match record::decode(bytes.unwrap_or_default(), self.key_bytes, seed) {
             Ok(record) => Ok(Walked {
+                unit,
                 location: location(self.base_units() + u64::from(unit))?,
                 kind,
                 key: record.key,

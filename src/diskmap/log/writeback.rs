@@ -156,7 +156,10 @@ impl Shared {
         let offset = write.block_offset_bytes + write.range.start as u64;
         let outcome = file.write_all_at(bytes, offset);
         match &outcome {
-            Ok(()) => write.segment.disk().stats().add_write(bytes.len() as u64),
+            Ok(()) => {
+                write.segment.mark_unsynced();
+                write.segment.disk().stats().add_write(bytes.len() as u64);
+            }
             Err(_) => write.segment.disk().stats().add_write_error(),
         }
         outcome

@@ -84,6 +84,7 @@ impl StorageFile for FaultFile {
             let rest = Access { offset: offset + fits, len: access.len - fits, ..access };
             return Err(error(&rest, Errno::NOSPC.raw_os_error()));
         }
+        self.shared.unsynced.write(self.inner.path(), offset, bytes.len())?;
         self.inner.write_all_at(bytes, offset)
     }
 
@@ -113,7 +114,9 @@ impl StorageFile for FaultFile {
 
     fn sync_data(&self) -> Result<()> {
         self.shared.admit(&self.access(FaultOp::Sync, 0, 0))?;
-        self.inner.sync_data()
+        self.inner.sync_data()?;
+        self.shared.unsynced.synced(self.inner.path());
+        Ok(())
     }
 
     fn set_len(&self, len_bytes: u64) -> Result<()> {

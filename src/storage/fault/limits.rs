@@ -76,6 +76,15 @@ impl Limits {
         }
     }
 
+    /// The file has another name now.
+    pub fn rename(&self, from: &Path, to: &Path) {
+        let mut space = self.space.lock();
+        let space = &mut *space;
+        if let Some(reach) = space.files.remove(from) {
+            space.used -= space.files.insert(to.to_owned(), reach).unwrap_or(0);
+        }
+    }
+
     /// Waits as long as the directory's disk takes for `bytes`.
     pub fn throttle(&self, path: &Path, bytes: u64) {
         let now = Instant::now();

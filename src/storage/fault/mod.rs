@@ -22,6 +22,7 @@ mod limits;
 mod rule;
 #[cfg(test)]
 mod tests;
+mod unsynced;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub use rule::{Access, Fault, FaultOp, FaultRule};
 use self::file::FaultFile;
 use self::gate::Gates;
 use self::limits::Limits;
+use self::unsynced::Unsynced;
 use super::{CreateOptions, Storage, StorageFile};
 use crate::events::EventRing;
 use crate::{Error, Result};
@@ -69,6 +71,7 @@ struct Shared {
     rules: Mutex<Vec<FaultRule>>,
     gates: Arc<Gates>,
     limits: Limits,
+    unsynced: Unsynced,
     calls: [AtomicU64; FaultOp::COUNT],
     faults: [AtomicU64; FaultOp::COUNT],
 }
@@ -82,6 +85,7 @@ impl FaultStorage {
             rules: Mutex::default(),
             gates: Arc::default(),
             limits: Limits::default(),
+            unsynced: Unsynced::default(),
             calls: Default::default(),
             faults: Default::default(),
         };
@@ -132,6 +136,20 @@ impl FaultStorage {
         }
         self.shared.limits.set_rate(rate);
         Ok(())
+    }
+
+    /// Remembers from now on what writes replace, for [`FaultStorage::lose_unsynced`].
+    pub fn remember_unsynced(&self) {
+        self.shared.unsynced.remember();
+    }
+
+    /// What a power cut does: every byte written since its file's last sync goes back to what it
+    /// was, if `lost` says so of the write (path, offset). Call it when nothing is under way.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn lose_unsynced(&self, lost: impl FnMut(&Path, u64) -> bool) -> Result<()> {
+        self.shared.unsynced.lose(lost)
     }
 
     /// Makes every such operation wait until the gate is opened or dropped.
@@ -230,6 +248,14 @@ impl Storage for FaultStorage {
         self.simple(FaultOp::RemoveFile, path)?;
         self.shared.inner.remove_file(path)?;
         self.shared.limits.cut_space(path, 0);
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.simple(FaultOp::Rename, from)?;
+        self.shared.inner.rename(from, to)?;
+        self.shared.limits.rename(from, to);
+        self.shared.unsynced.renamed(from, to);
         Ok(())
     }
 

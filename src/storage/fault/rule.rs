@@ -19,6 +19,8 @@ pub enum FaultOp {
     Sync,
     /// Cutting or lengthening a file.
     SetLen,
+    /// Renaming a file.
+    Rename,
     /// Removing a file.
     RemoveFile,
     /// Making a directory.
@@ -44,6 +46,7 @@ impl FaultOp {
             Self::Read => "read",
             Self::Sync => "sync",
             Self::SetLen => "set length of",
+            Self::Rename => "rename",
             Self::RemoveFile => "remove",
             Self::CreateDir => "create directory",
             Self::RemoveDir => "remove directory",

@@ -49,6 +49,7 @@ fn nth_of_every_operation_fails_and_only_that() {
             FaultOp::Read => read(&*file, 0).map(drop),
             FaultOp::Sync => file.sync_data(),
             FaultOp::SetLen => file.set_len(64 << 10),
+            FaultOp::Rename => faults.rename(&path("used"), &path("used")),
             FaultOp::RemoveFile => faults.remove_file(&path(&format!("Create{round}"))),
             FaultOp::CreateDir => faults.create_dir_all(&path(&format!("dir{round}"))),
             FaultOp::RemoveDir => faults.remove_dir(&path(&format!("dir{round}"))),
@@ -65,6 +66,7 @@ fn nth_of_every_operation_fails_and_only_that() {
         FaultOp::Read,
         FaultOp::Sync,
         FaultOp::SetLen,
+        FaultOp::Rename,
         FaultOp::RemoveFile,
         FaultOp::CreateDir,
         FaultOp::RemoveDir,
@@ -84,6 +86,23 @@ fn nth_of_every_operation_fails_and_only_that() {
         assert_eq!((faults.calls(op) - calls, faults.faults(op)), (3, 1), "{op:?}");
     }
     assert!(!path("Create1").exists() && !path("Allocate1").exists());
+}
+
+#[test]
+fn a_power_cut_loses_unsynced_writes_and_no_others() {
+    let (dir, faults) = faulty();
+    faults.remember_unsynced();
+    let file = new_file(&dir, &faults, "file");
+    let write = |fill, offset| file.write_all_at(&block(fill), offset).unwrap();
+    let first = |offset| read(&*file, offset).unwrap()[0];
+    write(1, 0);
+    file.sync_data().unwrap();
+    write(2, 0);
+    write(3, 0);
+    write(4, 8192);
+    write(5, 16384);
+    faults.lose_unsynced(|_, offset| offset < 16384).unwrap();
+    assert_eq!((first(0), first(8192), first(16384)), (1, 0, 5));
 }
 
 #[test]

@@ -182,6 +182,10 @@ impl Storage for RealStorage {
         std::fs::remove_file(path).map_err(|error| Error::io("remove", path, None, error))
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        std::fs::rename(from, to).map_err(|error| Error::io("rename", from, None, error))
+    }
+
     fn remove_dir(&self, path: &Path) -> Result<()> {
         std::fs::remove_dir(path).map_err(|error| Error::io("remove directory", path, None, error))
     }

@@ -1,0 +1,383 @@
+//! Reopening a lane: its segments are walked in order, the newest record of each key is found, and
+//! the index is filled.
+//!
+//! What the manifest says is durable has to be there, whole: a bad byte in it is an error. Behind
+//! that, the log ends at the first thing that is no record; what lies there and further on is
+//! counted and ignored, and goes once the manifest that leaves it out is durable.
+//!
+//! Keys are told apart by their keyed hash of 128 bits, under a secret that nobody outside knows:
+//! among 10^11 keys two are equal with a probability of 2^-56 (docs/design.md, P7).
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::generation::Generation;
+use super::log::lane::Lane;
+use super::log::record::{Kind, UNIT_BYTES};
+use super::log::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentFactory};
+use super::manifest::Manifest;
+use super::summary::{self, HashBytes, Item};
+use crate::hash::keyed::KeyHash;
+use crate::index::Location;
+use crate::memory::MemoryReserve;
+use crate::storage::{AlignedBuf, Storage, StorageFile};
+use crate::{Error, Result};
+
+/// Reads of what is ignored are whole pages.
+const PAGE_BYTES: usize = 4096;
+const HEADER_UNITS: u32 = (SEGMENT_HEADER_BYTES / UNIT_BYTES) as u32;
+/// Records are accounted for in the memory budget in steps of this many.
+const STEP: usize = 1 << 16;
+
+/// What reopening a durable map found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recovery {
+    /// True if the map was there; false if it was made.
+    pub reopened: bool,
+    /// Segments of which only the summary was read.
+    pub segments_from_summary: u64,
+    /// Segments whose records were read.
+    pub segments_scanned: u64,
+    /// Records that were read, superseded ones and deletions too.
+    pub records: u64,
+    /// Keys in the map.
+    pub entries: u64,
+    /// Bytes behind the end of the log that are no whole record, or follow such a place.
+    pub torn_bytes: u64,
+    /// Segments that lie behind such a place as a whole.
+    pub segments_ignored: u64,
+}
+
+/// One record of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Found {
+    hash: u128,
+    seq: u64,
+    /// Of the record; for a commit, the sequence number of the long record.
+    target: u64,
+    units: u32,
+    kind: FoundKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum FoundKind {
+    Value,
+    Removed,
+    Committed,
+}
+
+/// A long record, by its sequence number.
+#[derive(Debug, Clone, Copy)]
+struct Long {
+    hash: u128,
+    location: Location,
+    units: u32,
+}
+
+/// A segment that is part of the log.
+#[derive(Debug)]
+struct Adopted {
+    segment: Arc<Segment>,
+    end_units: u32,
+    live_units: u64,
+}
+
+/// Memory that is given back.
+struct Reserved<'a> {
+    reserve: &'a dyn MemoryReserve,
+    bytes: u64,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.reserve.release(self.bytes);
+    }
+}
+
+/// See the module's text.
+pub(super) struct LaneRecovery<'a> {
+    storage: &'a dyn Storage,
+    factory: &'a SegmentFactory,
+    lane: &'a Lane,
+    generation: &'a Generation,
+    manifest: &'a Manifest,
+    memory: Reserved<'a>,
+    found: Vec<Found>,
+    longs: HashMap<u64, Long>,
+    adopted: Vec<Adopted>,
+    report: &'a mut Recovery,
+}
+
+impl<'a> LaneRecovery<'a> {
+    pub(super) fn new(
+        storage: &'a dyn Storage,
+        generation: &'a Generation,
+        lane: usize,
+        manifest: &'a Manifest,
+        reserve: &'a dyn MemoryReserve,
+        report: &'a mut Recovery,
+    ) -> Self {
+        let lane = &generation.lanes[lane];
+        Self {
+            storage,
+            factory: lane.factory(),
+            lane,
+            generation,
+            manifest,
+            memory: Reserved { reserve, bytes: 0 },
+            found: Vec::new(),
+            longs: HashMap::new(),
+            adopted: Vec::new(),
+            report,
+        }
+    }
+
+    /// Brings the lane to where its log ends. Nothing on disk is changed. Returns the files that
+    /// are not part of it.
+    pub(super) fn run(mut self, hash: impl HashBytes) -> Result<Vec<PathBuf>> {
+        let mut files = segment_files(self.storage, self.factory)?;
+        let highest = files.keys().next_back().copied();
+        let listed: Vec<_> = self.manifest.entries.clone();
+        for entry in &listed {
+            let Some(path) = files.remove(&entry.incarnation) else {
+                let missing = self.factory.make(0, entry.incarnation);
+                let reason = "the segment is missing; restore it from a copy".to_owned();
+                return Err(Error::Corrupt { path: missing.path().clone(), offset: 0, reason });
+            };
+            let end =
+                self.scan(entry.incarnation, &path, entry.end_units, entry.complete, &hash)?;
+            if !entry.complete && end.is_torn {
+                return self.finish(files, highest);
+            }
+        }
+        let mut next = match listed.last() {
+            Some(entry) if !entry.complete => entry.incarnation + 1,
+            _ => self.manifest.open_from,
+        };
+        // What was made since the last sync; without one in between, the log ends before it.
+        while let Some(path) = files.get(&next).cloned() {
+            let end = self.scan(next, &path, 0, false, &hash)?;
+            if end.is_kept {
+                files.remove(&next);
+            }
+            if end.is_torn {
+                break;
+            }
+            next += 1;
+        }
+        self.finish(files, highest)
+    }
+
+    /// Walks a segment of which the first `durable` units must be whole.
+    fn scan(
+        &mut self,
+        incarnation: u64,
+        path: &Path,
+        durable: u32,
+        complete: bool,
+        hash: &impl HashBytes,
+    ) -> Result<SegmentEnd> {
+        let slot = self.adopted.len() as u32;
+        if slot >= self.lane.table().slots_max() {
+            return Err(Error::InvalidArgument("too many segments for their size".to_owned()));
+        }
+        let file = self.storage.open_read(path)?;
+        let file_units = (file.len()?.min(self.factory.segment_bytes) / UNIT_BYTES as u64) as u32;
+        let units = if complete { durable } else { file_units };
+        if file_units < durable.max(HEADER_UNITS) && durable > 0 {
+            let reason = "the file is shorter than what was synced".to_owned();
+            return Err(corrupt(path, file_units, reason));
+        }
+        let segment = Arc::new(self.factory.reopen(slot, incarnation, file));
+        let (end_units, is_torn) = match self.collect(&segment, units, complete, hash) {
+            Ok(end) => (end, false),
+            Err((Error::Corrupt { .. }, end)) if !complete && end >= durable => (end, true),
+            Err((error, _)) => return Err(error),
+        };
+        if is_torn && let Some(file) = segment.file() {
+            self.report.torn_bytes += rest_bytes(file, end_units, file_units)?;
+        }
+        let is_kept = end_units > HEADER_UNITS;
+        if is_kept {
+            // What recovery builds on has to be durable before the manifest says so.
+            segment.mark_unsynced();
+            segment.sync()?;
+            self.adopted.push(Adopted { segment, end_units, live_units: 0 });
+        }
+        Ok(SegmentEnd { is_torn, is_kept })
+    }
+
+    /// Notes the records of a segment, from its summary if it is complete and has one. An error
+    /// comes with the unit where the log ends.
+    fn collect(
+        &mut self,
+        segment: &Arc<Segment>,
+        units: u32,
+        complete: bool,
+        hash: &impl HashBytes,
+    ) -> Result<u32, (Error, u32)> {
+        if complete && let Some(items) = summary::read(self.storage, self.factory, segment, units) {
+            segment.mark_summarized();
+            self.report.segments_from_summary += 1;
+            for item in items {
+                self.take(segment, item).map_err(|error| (error, item.unit))?;
+            }
+            return Ok(units);
+        }
+        self.report.segments_scanned += 1;
+        summary::walk(self.factory, segment, units, hash, |item| self.take(segment, item))
+    }
+
+    fn take(&mut self, segment: &Segment, item: Item) -> Result<()> {
+        let Item { hash, unit, units, kind, target } = item;
+        let seq = self.factory.seq(segment.incarnation, unit);
+        let base_units = self.lane.table().base_units(segment.slot, 0);
+        let location = Location::new(base_units + u64::from(unit))
+            .ok_or_else(|| Error::InvalidArgument("location out of range".to_owned()))?;
+        self.report.records += 1;
+        let (kind, target) = match kind {
+            Kind::Long => {
+                self.longs.insert(seq, Long { hash, location, units });
+                return Ok(());
+            }
+            Kind::Tombstone => (FoundKind::Removed, 0),
+            Kind::Commit => (FoundKind::Committed, target),
+            _ => (FoundKind::Value, location.units()),
+        };
+        if kind != FoundKind::Value {
+            segment.mark_markers();
+        }
+        self.push(Found { hash, seq, target, units, kind })
+    }
+
+    fn push(&mut self, found: Found) -> Result<()> {
+        if self.found.len() == self.found.capacity() {
+            let bytes = (STEP * size_of::<Found>()) as u64;
+            self.memory.reserve.reserve("recovery of a map", bytes)?;
+            self.memory.bytes += bytes;
+            self.found.try_reserve_exact(STEP).map_err(|_| Error::OutOfMemory {
+                what: "recovery of a map",
+                bytes,
+                available: u64::MAX,
+            })?;
+        }
+        self.found.push(found);
+        Ok(())
+    }
+
+    /// The log is read: the newest record of each key counts.
+    fn finish(
+        mut self,
+        files: std::collections::BTreeMap<u64, PathBuf>,
+        highest: Option<u64>,
+    ) -> Result<Vec<PathBuf>> {
+        let mut found = std::mem::take(&mut self.found);
+        found.sort_unstable();
+        for versions in found.chunk_by(|a, b| a.hash == b.hash) {
+            if let Some(newest) = versions.last() {
+                self.publish(newest)?;
+            }
+        }
+        for adopted in &self.adopted {
+            let used = u64::from(adopted.end_units);
+            adopted.segment.set_end(adopted.end_units);
+            self.lane.adopt(&adopted.segment, used, used.saturating_sub(adopted.live_units));
+        }
+        let next = highest.map_or(0, |highest| highest + 1).max(self.manifest.open_from);
+        let next = self.manifest.entries.last().map_or(next, |last| next.max(last.incarnation + 1));
+        self.lane.continue_from(next, self.adopted.len() as u32);
+        self.report.segments_ignored +=
+            files.keys().filter(|incarnation| **incarnation >= self.manifest.open_from).count()
+                as u64;
+        Ok(files.into_values().collect())
+    }
+
+    fn publish(&mut self, newest: &Found) -> Result<()> {
+        let (location, units) = match newest.kind {
+            FoundKind::Removed => return Ok(()),
+            FoundKind::Value => (Location::new(newest.target), newest.units),
+            FoundKind::Committed => match self.longs.get(&newest.target) {
+                Some(long) if long.hash == newest.hash => (Some(long.location), long.units),
+                _ => (None, 0),
+            },
+        };
+        let hash = KeyHash { hi: (newest.hash >> 64) as u64, lo: newest.hash as u64 };
+        let Some(location) = location else {
+            let segment_units = self.factory.segment_bytes / UNIT_BYTES as u64;
+            let segment = self.factory.make(0, newest.seq / segment_units);
+            let reason = "a commit names a long record that is not there".to_owned();
+            return Err(corrupt(segment.path(), (newest.seq % segment_units) as u32, reason));
+        };
+        debug_assert_eq!(self.generation.lane_number(hash), self.factory.lane as usize);
+        let slot = self.lane.table().place(location).slot as usize;
+        if let Some(adopted) = self.adopted.get_mut(slot) {
+            adopted.live_units += u64::from(units);
+        }
+        self.generation.index.lock(hash).insert(hash, location, 0)?;
+        self.report.entries += 1;
+        Ok(())
+    }
+}
+
+/// How the walk of a segment ended.
+struct SegmentEnd {
+    /// At something that is no record.
+    is_torn: bool,
+    /// It has records that count.
+    is_kept: bool,
+}
+
+fn corrupt(path: &Path, units: u32, reason: String) -> Error {
+    let offset = u64::from(units) * UNIT_BYTES as u64;
+    Error::Corrupt { path: path.to_owned(), offset, reason }
+}
+
+/// The segment files of the lane's generation, by incarnation. Those of older generations are
+/// removed by whoever calls; newer ones and other lanes' are an error.
+fn segment_files(
+    storage: &dyn Storage,
+    factory: &SegmentFactory,
+) -> Result<std::collections::BTreeMap<u64, PathBuf>> {
+    let mut files = std::collections::BTreeMap::new();
+    for path in storage.read_dir(&factory.directory)? {
+        let Some((lane, generation, incarnation)) = parse_name(&path) else { continue };
+        if lane != u64::from(factory.lane) || generation > factory.generation {
+            let reason = "the segment belongs to another directory or a newer state of the map; \
+                          restore the directories from one copy"
+                .to_owned();
+            return Err(Error::Corrupt { path, offset: 0, reason });
+        }
+        if generation == factory.generation {
+            files.insert(incarnation, path);
+        }
+    }
+    Ok(files)
+}
+
+/// Lane, generation and incarnation in a segment's file name.
+pub(super) fn parse_name(path: &Path) -> Option<(u64, u64, u64)> {
+    let stem = path.file_name()?.to_str()?.strip_suffix(".seg")?;
+    let mut parts = stem.split('-').map(|part| part.parse().ok());
+    let name = (parts.next()??, parts.next()??, parts.next()??);
+    parts.next().is_none().then_some(name)
+}
+
+/// Bytes from `from` on up to the last that is not zero.
+fn rest_bytes(file: &dyn StorageFile, from: u32, to: u32) -> Result<u64> {
+    let alignment = file.alignment().max(PAGE_BYTES);
+    let mut buffer = AlignedBuf::zeroed(1 << 16, alignment)?;
+    let (from, end) = (u64::from(from) * UNIT_BYTES as u64, u64::from(to) * UNIT_BYTES as u64);
+    let end = end - end % alignment as u64;
+    let mut at = from - from % alignment as u64;
+    let mut last = from;
+    while at < end {
+        let len = (end - at).min(buffer.len() as u64) as usize;
+        file.read_exact_at(&mut buffer[..len], at)?;
+        if let Some(byte) = buffer[..len].iter().rposition(|byte| *byte != 0) {
+            last = last.max(at + byte as u64 + 1);
+        }
+        at += len as u64;
+    }
+    Ok(last - from)
+}

@@ -1,0 +1,502 @@
+//! Durable maps: what was synced is there after every kind of end, and nothing that was deleted
+//! before comes back. Histories follow from seeds; a failure prints seed and step.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+#[path = "common/maps.rs"]
+mod maps;
+#[path = "common/records.rs"]
+mod records;
+#[path = "common/rng.rs"]
+mod rng;
+#[path = "common/stores.rs"]
+mod stores;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use blocktier::Error;
+use blocktier::diskmap::{Batch, Inserted, ItemState, Wait};
+use blocktier::storage::fault::FaultOp;
+use blocktier::txmap::DiskTxMap;
+use tempfile::TempDir;
+
+use maps::{small_settings, temp_dirs};
+use records::{key, value};
+use rng::Rng;
+use stores::{copies, files, open, open_faulty};
+
+const UNIVERSE: u64 = 300;
+
+/// A map, what must be in it, and what each key was since the last sync.
+struct Run {
+    model: HashMap<u64, Vec<u8>>,
+    synced: HashMap<u64, Vec<u8>>,
+    since: HashMap<u64, Vec<Option<Vec<u8>>>>,
+    rng: Rng,
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let (model, synced, since) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { model, synced, since, rng: Rng::new(seed) }
+    }
+
+    fn random_value(&mut self) -> Vec<u8> {
+        let length = match self.rng.below(100) {
+            0..=9 => 0,
+            10..=89 => self.rng.below(400),
+            90..=96 => 8192 + self.rng.below(12 << 10),
+            _ => self.rng.below(50 << 10),
+        };
+        value(self.rng.next(), length as usize)
+    }
+
+    fn note(&mut self, number: u64) {
+        let now = self.model.get(&number).cloned();
+        self.since.entry(number).or_default().push(now);
+    }
+
+    fn mark_synced(&mut self) {
+        self.synced = self.model.clone();
+        self.since.clear();
+    }
+
+    fn step(&mut self, map: &DiskTxMap) {
+        let number = self.rng.below(UNIVERSE);
+        let k = key(number);
+        match self.rng.below(100) {
+            0..30 => {
+                let value = self.random_value();
+                let done = map
+                    .set_if_not_exists(&k, &value, 0, Wait::Allowed, |old, _| old.to_vec())
+                    .unwrap();
+                match done {
+                    Inserted::New => assert!(self.model.insert(number, value).is_none()),
+                    Inserted::Present(old) => assert_eq!(self.model.get(&number), Some(&old)),
+                }
+                self.note(number);
+            }
+            30..55 => {
+                let value = self.random_value();
+                let replaced = map.set(&k, &value, 0, Wait::Allowed).unwrap();
+                assert_eq!(replaced, self.model.insert(number, value).is_some());
+                self.note(number);
+            }
+            55..85 => {
+                let removed = map.delete(&k, Wait::Allowed).unwrap();
+                assert_eq!(removed, self.model.remove(&number).is_some());
+                self.note(number);
+            }
+            85..92 => self.insert_batch(map),
+            92..98 => check_one(map, number, self.model.get(&number)),
+            _ => map.flush().unwrap(),
+        }
+    }
+
+    fn insert_batch(&mut self, map: &DiskTxMap) {
+        let numbers: Vec<u64> = (0..20).map(|_| self.rng.below(UNIVERSE)).collect();
+        let keys: Vec<_> = numbers.iter().map(|number| key(*number)).collect();
+        let values: Vec<_> = numbers.iter().map(|_| value(self.rng.next(), 100)).collect();
+        let offsets: Vec<u64> = (0..=20).map(|i| i * 100).collect();
+        let arena = values.concat();
+        let batch = Batch::new(&keys, &arena, &offsets, None).unwrap();
+        let mut states = vec![ItemState::Pending; 20];
+        map.set_if_not_exists_batch(&batch, Wait::Allowed, &mut states).unwrap();
+        for ((number, value), state) in numbers.into_iter().zip(values).zip(states) {
+            if state == ItemState::Done {
+                assert!(self.model.insert(number, value).is_none());
+                self.note(number);
+            }
+        }
+    }
+
+    /// The map is what it was at the last sync, or some later state of each key.
+    fn check_recovered(&self, map: &DiskTxMap) -> HashMap<u64, Vec<u8>> {
+        let found = content(map);
+        assert_eq!(map.len(), found.len() as u64, "len after reopening");
+        for number in 0..UNIVERSE {
+            let now = found.get(&number);
+            let later = self.since.get(&number).into_iter().flatten();
+            let mut allowed =
+                std::iter::once(self.synced.get(&number)).chain(later.map(Option::as_ref));
+            assert!(allowed.any(|allowed| allowed == now), "key {number} has a wrong value");
+        }
+        found
+    }
+}
+
+fn content(map: &DiskTxMap) -> HashMap<u64, Vec<u8>> {
+    let get = |number| {
+        let value = map.get(&key(number), Wait::Allowed, |value, _| value.to_vec()).unwrap()?;
+        Some((number, value))
+    };
+    (0..UNIVERSE).filter_map(get).collect()
+}
+
+fn check_one(map: &DiskTxMap, number: u64, expected: Option<&Vec<u8>>) {
+    let found = map.get(&key(number), Wait::Allowed, |value, _| value.to_vec()).unwrap();
+    assert!(found.as_ref() == expected, "key {number}");
+}
+
+#[test]
+fn histories_with_clean_ends_and_crashes() {
+    for (seed, directories) in [(1, 1), (2, 2), (3, 3), (4, 1)] {
+        let mut dirs = temp_dirs(directories);
+        let mut run = Run::new(seed);
+        let mut map = open(&dirs).unwrap();
+        for round in 0..25 {
+            println!("seed {seed}, round {round}");
+            for _ in 0..run.rng.below(400) {
+                run.step(&map);
+            }
+            if run.rng.below(8) == 0 {
+                map.clear().unwrap();
+                run.model.clear();
+                // Durable by itself: nothing from before may come back.
+                run.mark_synced();
+            }
+            let end = run.rng.below(3);
+            let clean = end == 0;
+            match end {
+                0 => {
+                    drop(map);
+                    run.mark_synced();
+                }
+                1 => {
+                    map.sync(Wait::Allowed).unwrap();
+                    run.mark_synced();
+                    // Another sync has nothing to do and changes nothing.
+                    map.sync(Wait::Allowed).unwrap();
+                    let copies = copies(&dirs);
+                    drop(map);
+                    dirs = copies;
+                }
+                _ => {
+                    map.sync(Wait::Allowed).unwrap();
+                    run.mark_synced();
+                    for _ in 0..run.rng.below(200) {
+                        run.step(&map);
+                    }
+                    if run.rng.below(2) == 0 {
+                        map.flush().unwrap();
+                    }
+                    let copies = copies(&dirs);
+                    drop(map);
+                    dirs = copies;
+                }
+            }
+            map = open(&dirs).unwrap();
+            let recovery = map.recovery().unwrap();
+            assert!(recovery.reopened);
+            if clean {
+                assert_eq!(recovery.segments_scanned, 0, "a clean end leaves summaries");
+                assert_eq!(recovery.torn_bytes + recovery.segments_ignored, 0);
+            }
+            assert_eq!(recovery.entries, map.len());
+            run.model = run.check_recovered(&map);
+            run.mark_synced();
+        }
+    }
+}
+
+/// Any subset of the unsynced writes is lost.
+#[test]
+fn power_cuts_lose_nothing_synced() {
+    for seed in 10..16 {
+        let dirs = temp_dirs(1 + seed as usize % 2);
+        let mut run = Run::new(seed);
+        for round in 0..8 {
+            println!("seed {seed}, round {round}");
+            let (faults, map) = open_faulty(&dirs);
+            let map = map.unwrap();
+            run.model = run.check_recovered(&map);
+            run.mark_synced();
+            for _ in 0..run.rng.below(300) {
+                run.step(&map);
+            }
+            map.sync(Wait::Allowed).unwrap();
+            run.mark_synced();
+            for _ in 0..run.rng.below(300) {
+                run.step(&map);
+            }
+            map.flush().unwrap();
+            // The close must not sync.
+            faults.fail_all(FaultOp::Sync, 5);
+            let mut rng = run.rng.clone();
+            drop(map);
+            faults.lose_unsynced(|_, _| rng.below(2) == 0).unwrap();
+            run.rng.next();
+        }
+    }
+}
+
+#[test]
+fn concurrent_writers_leave_what_they_saw() {
+    let dirs = temp_dirs(2);
+    let map = open(&dirs).unwrap();
+    for round in 0..4u64 {
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let map = &map;
+                scope.spawn(move || {
+                    let mut rng = Rng::new(round * 10 + thread);
+                    for _ in 0..3000 {
+                        let k = key(rng.below(20));
+                        let long = rng.below(60) == 0;
+                        let value = value(rng.next(), if long { 9000 } else { 60 });
+                        match rng.below(4) {
+                            0 => drop(map.delete(&k, Wait::Allowed).unwrap()),
+                            1 => drop(map.set(&k, &value, 0, Wait::Allowed).unwrap()),
+                            _ => {
+                                map.set_if_not_exists(&k, &value, 0, Wait::Allowed, |_, _| ())
+                                    .unwrap();
+                            }
+                        }
+                    }
+                });
+            }
+            // Syncs run among the writers.
+            scope.spawn(|| (0..10).for_each(|_| map.sync(Wait::Allowed).unwrap()));
+        });
+        map.sync(Wait::Allowed).unwrap();
+        let copies = copies(&dirs);
+        let reopened = open(&copies).unwrap();
+        assert_eq!(content(&reopened), content(&map), "round {round}");
+    }
+}
+
+#[test]
+fn dead_segments_go_at_a_sync_and_deletions_outlive_them() {
+    let dirs = temp_dirs(1);
+    let map = open(&dirs).unwrap();
+    let fill = |numbers: std::ops::Range<u64>| {
+        for number in numbers {
+            map.set(&key(number), &value(number, 400), 0, Wait::Allowed).unwrap();
+        }
+    };
+    // One key in the first segment stays; the others are deleted, then all that came after too.
+    fill(0..1000);
+    (1..1000).for_each(|number| assert!(map.delete(&key(number), Wait::Allowed).unwrap()));
+    let segments = || {
+        let is_segment = |path: &&PathBuf| path.extension().is_some_and(|end| end == "seg");
+        files(&dirs[0]).iter().filter(is_segment).count()
+    };
+    let before = segments();
+    assert!(before > 6, "nothing goes before a sync");
+    map.sync(Wait::Allowed).unwrap();
+    map.sync(Wait::Allowed).unwrap();
+    let after = segments();
+    assert!(after < before, "{after} of {before} files are left");
+    let crashed = open(&copies(&dirs)).unwrap();
+    assert_eq!(crashed.len(), 1);
+    assert!(map.delete(&key(0), Wait::Allowed).unwrap());
+    fill(1000..1400);
+    (1000..1400).for_each(|number| assert!(map.delete(&key(number), Wait::Allowed).unwrap()));
+    map.sync(Wait::Allowed).unwrap();
+    map.sync(Wait::Allowed).unwrap();
+    assert!(segments() <= 2, "tombstones of nothing are kept: {}", segments());
+    assert_eq!(open(&copies(&dirs)).unwrap().len(), 0);
+}
+
+#[test]
+fn faults_of_a_sync_fail_the_map_and_lose_nothing_synced() {
+    for op in [FaultOp::Sync, FaultOp::Rename, FaultOp::Create, FaultOp::Write, FaultOp::SyncDir] {
+        for nth in 1..6 {
+            let dirs = temp_dirs(2);
+            let (faults, map) = open_faulty(&dirs);
+            let map = map.unwrap();
+            let insert = |from: u64| {
+                for number in from..from + 50 {
+                    let value = value(number, 300);
+                    map.set(&key(number), &value, 0, Wait::Allowed).unwrap();
+                }
+            };
+            insert(0);
+            map.sync(Wait::Allowed).unwrap();
+            insert(50);
+            faults.fail_nth(op, nth, 5);
+            let failed = map.sync(Wait::Allowed);
+            assert_eq!(failed.is_err(), faults.faults(op) > 0, "{op:?} {nth}");
+            if failed.is_err() {
+                // Never as if it could succeed the second time.
+                assert!(matches!(map.sync(Wait::Allowed), Err(Error::Failed(_))), "{op:?} {nth}");
+                assert!(map.set(&key(7), &[], 0, Wait::Allowed).is_err());
+                assert!(map.delete(&key(7), Wait::Allowed).is_err());
+                assert!(map.exists(&key(7), Wait::Allowed).unwrap());
+            }
+            faults.clear_rules();
+            faults.fail_all(FaultOp::Sync, 5);
+            drop(map);
+            faults.lose_unsynced(|_, _| true).unwrap();
+            let map = open(&dirs).unwrap();
+            let synced = if failed.is_err() { 50 } else { 100 };
+            for number in 0..synced {
+                check_one(&map, number, Some(&value(number, 300)));
+            }
+        }
+    }
+}
+
+#[test]
+fn an_opening_that_fails_leaves_the_map_as_it_was() {
+    let dirs = temp_dirs(2);
+    let map = open(&dirs).unwrap();
+    for number in 0..200 {
+        map.set(&key(number), &value(number, 300), 0, Wait::Allowed).unwrap();
+    }
+    drop(map);
+    let ops = [FaultOp::Open, FaultOp::Read, FaultOp::Rename, FaultOp::Sync, FaultOp::Create];
+    for (op, nth) in ops.into_iter().flat_map(|op| (1..4).map(move |nth| (op, nth))) {
+        let (faults, first) = open_faulty(&dirs);
+        drop(first.unwrap());
+        faults.fail_nth(op, nth, 5);
+        let runtime = blocktier::settings::RuntimeSettings::default();
+        let runtime = blocktier::runtime::Runtime::with_storage(
+            &runtime,
+            std::sync::Arc::new(faults.clone()),
+        );
+        let failed = DiskTxMap::open(&runtime.unwrap(), &stores::settings(&dirs));
+        // A summary that cannot be read is passed over.
+        assert!(
+            failed.is_err() || faults.faults(op) == 0 || op == FaultOp::Open || op == FaultOp::Read
+        );
+        drop(failed);
+        let map = open(&dirs).unwrap();
+        assert_eq!(map.len(), 200, "{op:?} {nth}");
+        check_one(&map, 199, Some(&value(199, 300)));
+    }
+}
+
+#[test]
+fn an_ephemeral_map_sweeps_no_durable_one() {
+    let dirs = temp_dirs(1);
+    let map = open(&dirs).unwrap();
+    map.set(&key(1), b"one", 0, Wait::Allowed).unwrap();
+    map.flush().unwrap();
+    map.sync(Wait::Never).unwrap();
+    let runtime = blocktier::runtime::Runtime::open(&Default::default()).unwrap();
+    let ephemeral = |more: &str| DiskTxMap::open(&runtime, &small_settings(&dirs, more)).unwrap();
+    drop(ephemeral("txMapName = pool\n"));
+    drop(map);
+    let other = ephemeral("");
+    let text = other.sync(Wait::Allowed).unwrap_err().to_string();
+    assert!(text.contains("txMapDurability = durable"), "{text}");
+    assert!(matches!(open(&dirs).unwrap().get(&key(1), Wait::Allowed, |_, _| ()), Ok(Some(()))));
+    let nameless = "txMapDurability = durable\ntxMapDirs = /a";
+    let error = blocktier::settings::TxMapSettings::parse(nameless).unwrap_err().to_string();
+    assert!(error.contains("durable needs a txMapName"), "{error}");
+}
+
+fn refusal(dirs: &[TempDir]) -> String {
+    open(dirs).unwrap_err().to_string()
+}
+
+#[test]
+fn wrong_directories_are_refused() {
+    let mut dirs = temp_dirs(2);
+    let map = open(&dirs).unwrap();
+    map.set(&key(1), b"one", 0, Wait::Allowed).unwrap();
+    drop(map);
+    dirs.swap(0, 1);
+    assert!(refusal(&dirs).contains("is number 1 of the map's directories and stands as number 0"));
+    dirs.swap(0, 1);
+    assert!(refusal(&dirs[..1]).contains("belongs to a map of 2 directories, 1 are named"));
+    dirs.push(tempfile::tempdir().unwrap());
+    assert!(refusal(&dirs).contains("has no manifest, but other directories have"));
+    dirs.pop();
+    let other = temp_dirs(2);
+    drop(open(&other).unwrap());
+    let mut mixed = copies(&dirs);
+    mixed[1] = copies(&other).remove(1);
+    assert!(refusal(&mixed).contains("belongs to another map than"));
+    let segment =
+        small_settings(&dirs, "txMapSegment = 128K\ntxMapName = pool\ntxMapDurability = durable\n");
+    let runtime = blocktier::runtime::Runtime::open(&Default::default()).unwrap();
+    let error = DiskTxMap::open(&runtime, &segment).unwrap_err().to_string();
+    assert!(error.contains("was made with 65536: set it so"), "{error}");
+    let uneven = "txMapDirWeights = 1|2\ntxMapName = pool\ntxMapDurability = durable\n";
+    let error = DiskTxMap::open(&runtime, &small_settings(&dirs, uneven)).unwrap_err().to_string();
+    assert!(error.contains("was made with weight 1, not 2: set it so"), "{error}");
+    let gone = copies(&dirs);
+    std::fs::remove_file(stores::manifest(gone[0].path())).unwrap();
+    assert!(refusal(&gone).contains("has no manifest"));
+    let all_gone = copies(&dirs);
+    all_gone.iter().for_each(|dir| std::fs::remove_file(stores::manifest(dir.path())).unwrap());
+    assert!(refusal(&all_gone).contains("a segment without a manifest"));
+    let no_segment = copies(&dirs);
+    for path in no_segment.iter().flat_map(files).filter(|path| !path.ends_with("MANIFEST")) {
+        std::fs::remove_file(path).unwrap();
+    }
+    assert!(refusal(&no_segment).contains("the segment is missing"));
+    // A newer format is named as such.
+    let newer = copies(&dirs);
+    let path = stores::manifest(newer[0].path());
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[16] = 2;
+    std::fs::write(&path, bytes).unwrap();
+    assert!(refusal(&newer).contains("format version 2, this library reads version 1"));
+    assert!(open(&dirs).is_ok(), "the refusals changed nothing");
+}
+
+/// Each byte of the manifest, of what was synced and of its summary, one of its bits flipped. With
+/// a summary, damage of a record shows when it is read; without one, at opening.
+#[test]
+fn damage_is_an_error_and_never_another_value() {
+    for summaries in [true, false] {
+        let dirs = temp_dirs(1);
+        let map = open(&dirs).unwrap();
+        for number in 0..8 {
+            map.set(&key(number), &value(number, 100), 0, Wait::Allowed).unwrap();
+        }
+        assert!(map.delete(&key(3), Wait::Allowed).unwrap());
+        drop(map);
+        let is_summary = |path: &PathBuf| path.extension().is_some_and(|end| end == "sum");
+        assert_eq!(files(&dirs[0]).len(), 3);
+        if !summaries {
+            let summary = files(&dirs[0]).into_iter().find(is_summary);
+            std::fs::remove_file(summary.unwrap()).unwrap();
+        }
+        let (mut refused, mut unread) = (0, 0);
+        for (file, path) in files(&dirs[0]).iter().enumerate() {
+            let original = std::fs::read(path).unwrap();
+            let end = original.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+            for at in (0..end).filter(|at| *at < 200 || *at > 4060 || at % 64 == 0) {
+                let damaged = copies(&dirs);
+                let path = &files(&damaged[0])[file];
+                let mut bytes = original.clone();
+                bytes[at] ^= 1 << (at % 8);
+                std::fs::write(path, bytes).unwrap();
+                match check_damaged(&damaged, path) {
+                    Ok(damaged_records) => unread += damaged_records,
+                    Err(()) => refused += 1,
+                }
+            }
+        }
+        // The manifest and, without a summary, all of the segment's records.
+        assert!(refused > if summaries { 100 } else { 1000 }, "{refused}");
+        assert_eq!(unread > 0, summaries, "{unread}");
+    }
+}
+
+/// How many records of a map with a flipped bit in this file cannot be read; `Err` if it is not
+/// opened. All others are what they were.
+fn check_damaged(dirs: &[TempDir], damaged: &std::path::Path) -> Result<u32, ()> {
+    let names_it = |error: &Error| match error {
+        Error::Corrupt { path, .. } => path.file_name() == damaged.file_name(),
+        Error::Unsupported(text) => text.contains("format version"),
+        _ => false,
+    };
+    let map = open(dirs).map_err(|error| assert!(names_it(&error), "{error}"))?;
+    assert_eq!(map.len(), 7, "{}", damaged.display());
+    let mut unread = 0;
+    for number in 0..8 {
+        match map.get(&key(number), Wait::Allowed, |found, _| found.to_vec()) {
+            Ok(found) => assert_eq!(found, (number != 3).then(|| value(number, 100))),
+            Err(error) => {
+                assert!(names_it(&error), "{error}");
+                unread += 1;
+            }
+        }
+    }
+    Ok(unread)
+}
