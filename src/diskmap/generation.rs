@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::durable::PublishOrder;
 use super::log::lane::Lane;
 use super::log::segment::SegmentFactory;
 use super::log::writeback::{Shared, Waiting};
-use super::order::PublishOrder;
 use super::space::lanes_of_shards;
 use crate::Result;
 use crate::hash::keyed::{KeyHash, KeyedHasher};

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::cold::{GAP_BYTES, Want, runs};
+use super::batch::cold::{GAP_BYTES, Want, runs};
 use super::generation::Generation;
 use super::key::Key;
 use super::log::lane::Lane;

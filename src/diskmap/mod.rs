@@ -10,38 +10,30 @@
 //!                     compare the full key -> answer
 //! ```
 //!
-//! `write`, `lookup` and `batch` are the operations; `confirm`, `read` and `cold` turn matching
-//! tags into answers; `lane`, `segment`, `tail` and `writeback` are the log; `generation` is one
-//! life of the content. `rotate` replaces it, `iterate` visits all of it, `transfer` copies from
-//! another map. docs/design.md (sections 3 and 4) has the invariants (L1..L6, M1..M8) and the
-//! linearization points.
+//! `write`, `lookup` and `batch` are the operations; `confirm` and `read` turn matching tags into
+//! answers; `log` is where records are appended; `generation` is one life of the content. `rotate`
+//! replaces it, `iterate` visits all of it, `transfer` copies from another map. `compaction` gets
+//! the space of dead records back, `durable` lets a map outlive its process. docs/design.md
+//! (sections 3 to 6) has the invariants and the linearization points.
 //!
 //! Threads: every method takes `&self` and may run concurrently with every other.
 
 mod batch;
-mod batch_get;
-mod batch_insert;
-mod cold;
 pub mod compaction;
 mod confirm;
 mod directory;
+mod durable;
 mod generation;
 mod iterate;
 mod key;
 mod log;
 mod lookup;
-mod manifest;
 mod op;
-mod order;
 mod plan;
 mod read;
-mod recovery;
-mod reopen;
 mod rotate;
 mod space;
 mod stats;
-mod summary;
-mod sync;
 mod transfer;
 mod write;
 
@@ -54,9 +46,9 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 pub use batch::{Batch, ItemState};
+pub use durable::Recovery;
 pub use iterate::{Cursor, Entry};
 pub use key::Key;
-pub use recovery::Recovery;
 pub use stats::MapStats;
 pub use transfer::{Progress, Transfer};
 
@@ -64,16 +56,15 @@ use self::compaction::WorkerParts;
 use self::compaction::{Backpressure, Thresholds, Worker};
 use self::confirm::Start;
 use self::directory::MapDirectory;
+use self::durable::{Durable, Found};
 use self::generation::Generation;
 use self::log::tail::Tail;
 use self::log::writeback::Shared;
 use self::op::Options;
 use self::plan::{Layout, Plan};
 use self::read::Scratch;
-use self::reopen::Found;
 use self::rotate::Ground;
 use self::stats::Counters;
-use self::sync::Durable;
 use crate::memory::MemoryReserve;
 use crate::runtime::{Runtime, Tick};
 use crate::settings::{Durability, TxMapSettings};

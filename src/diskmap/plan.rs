@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::directory::MapDirectory;
+use super::durable::Identity;
 use super::key::Key;
 use super::log::segment::SegmentFactory;
-use super::manifest::Identity;
 use super::space::Space;
 use crate::index::{IndexOptions, ScanKernel};
 use crate::runtime::Runtime;

@@ -10,8 +10,8 @@
 
 use std::sync::Arc;
 
+use super::batch::cold::ColdItem;
 use super::batch::{Batch, CHUNK, ColdQueue, ItemState, Pipeline, check_states};
-use super::cold::ColdItem;
 use super::confirm::Start;
 use super::iterate::read_cost;
 use super::key::Key;

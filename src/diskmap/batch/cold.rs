@@ -4,20 +4,20 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::DiskMap;
-use super::confirm::Match;
-use super::generation::Generation;
-use super::key::Key;
-use super::log::record;
-use super::log::segment::{Place, Segment};
-use super::read::{self, GUESS_BYTES};
 use crate::Result;
+use crate::diskmap::DiskMap;
+use crate::diskmap::confirm::Match;
+use crate::diskmap::generation::Generation;
+use crate::diskmap::key::Key;
+use crate::diskmap::log::record;
+use crate::diskmap::log::segment::{Place, Segment};
+use crate::diskmap::read::{self, GUESS_BYTES};
 use crate::hash::keyed::KeyHash;
 use crate::index::{Candidates, Location};
 use crate::storage::{AlignedBuf, FileRead, ReadRequest};
 
 /// Gaps up to this are read along.
-pub(super) const GAP_BYTES: u64 = 16 << 10;
+pub(in crate::diskmap) const GAP_BYTES: u64 = 16 << 10;
 /// Longest merged read.
 const RUN_BYTES: u64 = 1 << 20;
 /// Items that are resolved together.
@@ -35,26 +35,26 @@ pub(crate) struct ColdItem<K> {
 
 /// A record that is to be read from its file.
 #[derive(Debug)]
-pub(super) struct Want {
+pub(in crate::diskmap) struct Want {
     /// Its number among the caller's items.
-    pub(super) item: usize,
-    pub(super) location: Location,
-    pub(super) segment: Arc<Segment>,
-    pub(super) place: Place,
+    pub(in crate::diskmap) item: usize,
+    pub(in crate::diskmap) location: Location,
+    pub(in crate::diskmap) segment: Arc<Segment>,
+    pub(in crate::diskmap) place: Place,
 }
 
 /// One read for neighbouring records of a segment.
 #[derive(Debug)]
-pub(super) struct Run {
+pub(in crate::diskmap) struct Run {
     segment: Arc<Segment>,
-    pub(super) start: u64,
-    pub(super) end: u64,
-    pub(super) wants: std::ops::Range<usize>,
+    pub(in crate::diskmap) start: u64,
+    pub(in crate::diskmap) end: u64,
+    pub(in crate::diskmap) wants: std::ops::Range<usize>,
 }
 
 impl Run {
     /// Widens it to what the file can be read in; returns the alignment.
-    pub(super) fn align(&mut self, segment_bytes: u64) -> usize {
+    pub(in crate::diskmap) fn align(&mut self, segment_bytes: u64) -> usize {
         let alignment = self.segment.file().map_or(1, |file| file.alignment().max(1));
         self.start -= self.start % alignment as u64;
         self.end = self.end.next_multiple_of(alignment as u64).min(segment_bytes);
@@ -125,7 +125,11 @@ impl<K: Key> DiskMap<K> {
         wants
     }
 
-    pub(super) fn read_runs(&self, runs: &[Run], buffers: &mut [AlignedBuf]) -> Vec<bool> {
+    pub(in crate::diskmap) fn read_runs(
+        &self,
+        runs: &[Run],
+        buffers: &mut [AlignedBuf],
+    ) -> Vec<bool> {
         let mut reads: Vec<FileRead<'_>> = Vec::with_capacity(runs.len());
         for (run, buffer) in runs.iter().zip(buffers) {
             if let Some(file) = run.segment.file() {
@@ -148,7 +152,7 @@ fn still_current<K: Key>(generation: &Generation, item: &ColdItem<K>, want: &Wan
 }
 
 /// Merges sorted wants into reads.
-pub(super) fn runs(wants: &[Want], segment_bytes: u64) -> Vec<Run> {
+pub(in crate::diskmap) fn runs(wants: &[Want], segment_bytes: u64) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for (number, want) in wants.iter().enumerate() {
         let start = want.place.offset_bytes();

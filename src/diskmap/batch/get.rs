@@ -1,13 +1,13 @@
 //! Looking up many keys.
 
-use super::batch::{CHUNK, ColdQueue, Pipeline};
 use super::cold::{COLD_ITEMS_MAX, ColdItem};
-use super::confirm::Start;
-use super::generation::Generation;
-use super::key::Key;
-use super::op::{Op, Options};
-use super::read::Scratch;
-use super::{DiskMap, Wait};
+use super::{CHUNK, ColdQueue, Pipeline};
+use crate::diskmap::confirm::Start;
+use crate::diskmap::generation::Generation;
+use crate::diskmap::key::Key;
+use crate::diskmap::op::{Op, Options};
+use crate::diskmap::read::Scratch;
+use crate::diskmap::{DiskMap, Wait};
 use crate::index::Purpose;
 use crate::{Error, Result};
 
@@ -62,7 +62,7 @@ impl<K: Key> DiskMap<K> {
         Ok(would_block)
     }
 
-    pub(super) fn get_cold(
+    pub(in crate::diskmap) fn get_cold(
         &self,
         generation: &Generation,
         keys: &[K],

@@ -12,12 +12,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::generation::Generation;
-use super::log::lane::Lane;
-use super::log::record::{Kind, UNIT_BYTES};
-use super::log::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentFactory};
 use super::manifest::Manifest;
 use super::summary::{self, HashBytes, Item};
+use crate::diskmap::generation::Generation;
+use crate::diskmap::log::lane::Lane;
+use crate::diskmap::log::record::{Kind, UNIT_BYTES};
+use crate::diskmap::log::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentFactory};
 use crate::hash::keyed::KeyHash;
 use crate::index::Location;
 use crate::memory::MemoryReserve;
@@ -96,7 +96,7 @@ impl Drop for Reserved<'_> {
 }
 
 /// See the module's text.
-pub(super) struct LaneRecovery<'a> {
+pub(in crate::diskmap) struct LaneRecovery<'a> {
     storage: &'a dyn Storage,
     factory: &'a SegmentFactory,
     lane: &'a Lane,
@@ -110,7 +110,7 @@ pub(super) struct LaneRecovery<'a> {
 }
 
 impl<'a> LaneRecovery<'a> {
-    pub(super) fn new(
+    pub(in crate::diskmap) fn new(
         storage: &'a dyn Storage,
         generation: &'a Generation,
         lane: usize,
@@ -135,7 +135,7 @@ impl<'a> LaneRecovery<'a> {
 
     /// Brings the lane to where its log ends. Nothing on disk is changed. Returns the files that
     /// are not part of it.
-    pub(super) fn run(mut self, hash: impl HashBytes) -> Result<Vec<PathBuf>> {
+    pub(in crate::diskmap) fn run(mut self, hash: impl HashBytes) -> Result<Vec<PathBuf>> {
         let mut files = segment_files(self.storage, self.factory)?;
         let highest = files.keys().next_back().copied();
         let listed: Vec<_> = self.manifest.entries.clone();
@@ -356,7 +356,7 @@ fn segment_files(
 }
 
 /// Lane, generation and incarnation in a segment's file name.
-pub(super) fn parse_name(path: &Path) -> Option<(u64, u64, u64)> {
+pub(in crate::diskmap) fn parse_name(path: &Path) -> Option<(u64, u64, u64)> {
     let stem = path.file_name()?.to_str()?.strip_suffix(".seg")?;
     let mut parts = stem.split('-').map(|part| part.parse().ok());
     let name = (parts.next()??, parts.next()??, parts.next()??);

@@ -8,10 +8,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::log::record::{Kind, UNIT_BYTES};
-use super::log::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentFactory};
-use super::log::walk::{Extent, Walk};
-use super::write::COMMIT_BYTES;
+use crate::diskmap::log::record::{Kind, UNIT_BYTES};
+use crate::diskmap::log::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentFactory};
+use crate::diskmap::log::walk::{Extent, Walk};
+use crate::diskmap::write::COMMIT_BYTES;
 use crate::hash::keyed::KeyHash;
 use crate::storage::{AlignedBuf, CreateOptions, Storage};
 use crate::{Error, Result};
@@ -26,31 +26,31 @@ const PAGE_UNITS: u32 = (PAGE_BYTES / UNIT_BYTES) as u32;
 
 /// One record, as far as recovery has to know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Item {
-    pub(super) hash: u128,
+pub(in crate::diskmap) struct Item {
+    pub(in crate::diskmap) hash: u128,
     /// In the segment.
-    pub(super) unit: u32,
-    pub(super) units: u32,
-    pub(super) kind: Kind,
+    pub(in crate::diskmap) unit: u32,
+    pub(in crate::diskmap) units: u32,
+    pub(in crate::diskmap) kind: Kind,
     /// Of a commit: the sequence number of the long record.
-    pub(super) target: u64,
+    pub(in crate::diskmap) target: u64,
 }
 
 impl Item {
-    pub(super) const fn key_hash(&self) -> KeyHash {
+    pub(in crate::diskmap) const fn key_hash(&self) -> KeyHash {
         // Both halves by intent.
         KeyHash { hi: (self.hash >> 64) as u64, lo: self.hash as u64 }
     }
 }
 
 /// The keyed hash of a key's bytes.
-pub(super) trait HashBytes: Fn(&[u8]) -> Option<KeyHash> {}
+pub(in crate::diskmap) trait HashBytes: Fn(&[u8]) -> Option<KeyHash> {}
 
 impl<F: Fn(&[u8]) -> Option<KeyHash>> HashBytes for F {}
 
 /// Walks the first `units` units of a segment. An error comes with the unit where the log ends as
 /// far as it could be read; otherwise that unit is the result.
-pub(super) fn walk(
+pub(in crate::diskmap) fn walk(
     factory: &SegmentFactory,
     segment: &Arc<Segment>,
     units: u32,
@@ -80,7 +80,7 @@ pub(super) fn walk(
 }
 
 /// Where a segment's summary is.
-pub(super) fn path(segment: &Path) -> PathBuf {
+pub(in crate::diskmap) fn path(segment: &Path) -> PathBuf {
     segment.with_extension("sum")
 }
 
@@ -100,7 +100,7 @@ fn head(factory: &SegmentFactory, incarnation: u64, end_units: u32, count: u64) 
 }
 
 /// Makes the summary of a segment whose first `end_units` units are all there is.
-pub(super) fn write(
+pub(in crate::diskmap) fn write(
     storage: &dyn Storage,
     factory: &SegmentFactory,
     segment: &Arc<Segment>,
@@ -139,7 +139,7 @@ pub(super) fn write(
 }
 
 /// Reads a segment's summary; `None` if there is none that can be used.
-pub(super) fn read(
+pub(in crate::diskmap) fn read(
     storage: &dyn Storage,
     factory: &SegmentFactory,
     segment: &Segment,

@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::directory::MapDirectory;
-use super::generation::Generation;
-use super::key::Key;
-use super::log::flush::End;
 use super::manifest::{Identity, Manifest};
-use super::plan;
 use super::recovery::{LaneRecovery, Recovery};
 use super::sync::{Durable, remove_leftovers};
+use crate::diskmap::directory::MapDirectory;
+use crate::diskmap::generation::Generation;
+use crate::diskmap::key::Key;
+use crate::diskmap::log::flush::End;
+use crate::diskmap::plan;
 use crate::events::{EventLevel, EventRing};
 use crate::hash::keyed::KeyHash;
 use crate::memory::MemoryReserve;
@@ -19,10 +19,10 @@ use crate::storage::Storage;
 use crate::{Error, Result};
 
 /// A durable map that is about to be opened.
-pub(super) struct Found {
-    pub(super) identity: Identity,
+pub(in crate::diskmap) struct Found {
+    pub(in crate::diskmap) identity: Identity,
     /// The generation in force.
-    pub(super) generation: u64,
+    pub(in crate::diskmap) generation: u64,
     revision: u64,
     /// One per directory, all of that generation.
     manifests: Vec<Manifest>,
@@ -31,7 +31,7 @@ pub(super) struct Found {
 
 impl Found {
     /// Reads the manifests; makes them where there are none.
-    pub(super) fn new<K: Key>(
+    pub(in crate::diskmap) fn new<K: Key>(
         storage: &dyn Storage,
         settings: &TxMapSettings,
         directories: &[MapDirectory],
@@ -112,7 +112,7 @@ impl Found {
     }
 
     /// Fills the generation, and makes what was found the durable state.
-    pub(super) fn recover<K: Key>(
+    pub(in crate::diskmap) fn recover<K: Key>(
         self,
         storage: &dyn Storage,
         generation: &Generation,
@@ -239,7 +239,7 @@ fn check<K: Key>(settings: &TxMapSettings, paths: &[&Path], manifests: &[Manifes
     Ok(())
 }
 
-impl super::log::lane::Lane {
+impl crate::diskmap::log::lane::Lane {
     /// What the manifest says of a lane that was just recovered.
     fn durable_state(&self) -> (End, Vec<super::manifest::Entry>) {
         let end = End { incarnation: self.next_incarnation(), units: 0 };

@@ -14,41 +14,41 @@ use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::generation::Generation;
-use super::key::Key;
-use super::log::flush::End;
-use super::log::lane::Lane;
-use super::log::segment::Segment;
 use super::manifest::{Entry, Identity, Manifest};
 use super::recovery::{Recovery, parse_name};
 use super::summary;
-use super::{DiskMap, Wait};
+use crate::diskmap::generation::Generation;
+use crate::diskmap::key::Key;
+use crate::diskmap::log::flush::End;
+use crate::diskmap::log::lane::Lane;
+use crate::diskmap::log::segment::Segment;
+use crate::diskmap::{DiskMap, Wait};
 use crate::storage::Storage;
 use crate::{Error, Result};
 
 /// What a durable map has beside an ephemeral one.
 #[derive(Debug)]
-pub(super) struct Durable {
-    pub(super) identity: Identity,
+pub(in crate::diskmap) struct Durable {
+    pub(in crate::diskmap) identity: Identity,
     /// Of each directory.
     weights: Vec<u64>,
-    pub(super) recovery: Recovery,
+    pub(in crate::diskmap) recovery: Recovery,
     /// Held by the sync that runs.
-    pub(super) state: Mutex<SyncState>,
+    pub(in crate::diskmap) state: Mutex<SyncState>,
     /// Syncs that have begun.
     begun: AtomicU64,
 }
 
 #[derive(Debug)]
-pub(super) struct SyncState {
+pub(in crate::diskmap) struct SyncState {
     /// The manifests' revision.
-    pub(super) revision: u64,
+    pub(in crate::diskmap) revision: u64,
     /// The last sync that completed, by its number.
     completed: u64,
 }
 
 impl Durable {
-    pub(super) fn new(
+    pub(in crate::diskmap) fn new(
         identity: Identity,
         weights: Vec<u64>,
         revision: u64,
@@ -58,7 +58,7 @@ impl Durable {
         Self { identity, weights, recovery, state: Mutex::new(state), begun: AtomicU64::new(0) }
     }
 
-    pub(super) fn manifest(
+    pub(in crate::diskmap) fn manifest(
         &self,
         position: usize,
         generation: u64,
@@ -119,7 +119,7 @@ impl<K: Key> DiskMap<K> {
         Ok(())
     }
 
-    pub(super) fn fail(&self, error: Error) -> Error {
+    pub(in crate::diskmap) fn fail(&self, error: Error) -> Error {
         self.shared.failure.set(error);
         self.shared.tail.halt();
         self.shared.failure.check().err().unwrap_or(Error::Closed("map"))
@@ -208,7 +208,7 @@ impl<K: Key> DiskMap<K> {
     }
 
     /// Of a map that is being closed: what each lane appended to last is complete, too.
-    pub(super) fn close_segments(&self) -> Result<()> {
+    pub(in crate::diskmap) fn close_segments(&self) -> Result<()> {
         let Some(durable) = &self.durable else { return Ok(()) };
         let generation = self.generation.load_full();
         for lane in &generation.lanes {
@@ -228,7 +228,7 @@ impl<K: Key> DiskMap<K> {
 
     /// Makes an empty generation the one in force, durably. No sync runs until the result is
     /// dropped.
-    pub(super) fn sync_generation<'a>(
+    pub(in crate::diskmap) fn sync_generation<'a>(
         &self,
         durable: &'a Durable,
         number: u64,
@@ -279,13 +279,13 @@ fn entry(lane: &Lane, segment: &Segment, end: End) -> Option<Entry> {
         let entry = Entry { incarnation, end_units: end.units, complete: false };
         return Some(entry).filter(|entry| entry.end_units > 0);
     }
-    let end_units = (lane.segment_bytes() / super::log::record::UNIT_BYTES as u64) as u32;
+    let end_units = (lane.segment_bytes() / crate::diskmap::log::record::UNIT_BYTES as u64) as u32;
     Some(Entry { incarnation, end_units, complete: true })
 }
 
 /// Removes what is in a durable map's directory and not part of it: segments of generations before
 /// `generation`, and `files`.
-pub(super) fn remove_leftovers(
+pub(in crate::diskmap) fn remove_leftovers(
     storage: &dyn Storage,
     directory: &std::path::Path,
     generation: u64,

@@ -1,15 +1,15 @@
 //! Inserting many keys.
 
-use super::batch::{Batch, CHUNK, ColdQueue, ItemState, Pipeline, check_states};
 use super::cold::{COLD_ITEMS_MAX, ColdItem};
-use super::confirm::Start;
-use super::generation::Generation;
-use super::key::Key;
-use super::log::record;
-use super::log::reservation::Reservation;
-use super::op::{Op, Options};
-use super::read::Scratch;
-use super::{DiskMap, Wait};
+use super::{Batch, CHUNK, ColdQueue, ItemState, Pipeline, check_states};
+use crate::diskmap::confirm::Start;
+use crate::diskmap::generation::Generation;
+use crate::diskmap::key::Key;
+use crate::diskmap::log::record;
+use crate::diskmap::log::reservation::Reservation;
+use crate::diskmap::op::{Op, Options};
+use crate::diskmap::read::Scratch;
+use crate::diskmap::{DiskMap, Wait};
 use crate::index::{Insert, Purpose};
 use crate::{Error, Result};
 

@@ -1,14 +1,18 @@
 //! Many keys in one call: what the operations share. The index is probed as a pipeline (hash and
-//! first prefetch, second prefetch, probe). `batch_insert` and `batch_get` go further: room in the
+//! first prefetch, second prefetch, probe). `insert` and `get` go further: room in the
 //! log is reserved for many records at once, and records that are only in files are read together.
 
-use super::cold::{COLD_ITEMS_MAX, ColdItem};
-use super::confirm::Start;
-use super::generation::Generation;
-use super::key::Key;
-use super::op::{Op, Options};
-use super::read::{self, Scratch};
-use super::{DiskMap, Wait};
+pub(super) mod cold;
+mod get;
+mod insert;
+
+use self::cold::{COLD_ITEMS_MAX, ColdItem};
+use crate::diskmap::confirm::Start;
+use crate::diskmap::generation::Generation;
+use crate::diskmap::key::Key;
+use crate::diskmap::op::{Op, Options};
+use crate::diskmap::read::{self, Scratch};
+use crate::diskmap::{DiskMap, Wait};
 use crate::hash::keyed::KeyHash;
 use crate::index::{Candidates, Purpose};
 use crate::{Error, Result};
