@@ -11,7 +11,7 @@ NATIVE_LIBS := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo demo-10m test lint ci bench-txmap bench-ram bench-index install clean
+.PHONY: help build demo demo-10m test soak lint ci bench-txmap bench-ram bench-index install clean
 .PHONY: library-release library-checked header native-libs
 
 help: ## List the targets
@@ -33,6 +33,9 @@ demo-10m: ## The same with 10M synthetic transactions
 
 test: library-checked ## All tests, Rust and Go, with counts of passed, failed and skipped
 	go run scripts/run-suites.go
+
+soak: ## A process with a durable map killed 300 times and looked at (some minutes)
+	BLOCKTIER_TEST_ROUNDS=300 cargo test --release --test diskmap_killed -- --nocapture
 
 lint: library-checked ## Formatting, clippy, vet, header, style
 	cargo fmt --check

@@ -26,6 +26,8 @@ use rng::Rng;
 /// In a process that the test has started: the settings of the map, and the seed.
 const SETTINGS: &str = "BLOCKTIER_TEST_SETTINGS";
 const SEED: &str = "BLOCKTIER_TEST_SEED";
+/// How many times to kill; 10 without it.
+const ROUNDS: &str = "BLOCKTIER_TEST_ROUNDS";
 const TEST: &str = "what_was_synced_survives_kill_9";
 const UNIVERSE: u64 = 200;
 
@@ -102,7 +104,8 @@ fn what_was_synced_survives_kill_9() {
     let durable = "txMapName = pool\ntxMapDurability = durable";
     let settings = format!("txMapDirs = {}\n{sizes}\n{durable}", paths.join("|"));
     let mut model: HashMap<u64, Vec<u8>> = HashMap::new();
-    for round in 0..10 {
+    let rounds = std::env::var(ROUNDS).map_or(10, |rounds| rounds.parse().unwrap());
+    for round in 0..rounds {
         let lines = 20 + Rng::new(round).below(1500);
         let (synced, done) = kill_after(&settings, round, lines);
         println!("round {round}: killed after {lines} lines, synced {synced:?}, done {done:?}");
