@@ -367,6 +367,51 @@ fn an_opening_that_fails_leaves_the_map_as_it_was() {
     }
 }
 
+/// A rotation takes the content out of the store: it is read on as long as somebody holds it, and a
+/// map that is opened again, after a kill too, has what came later.
+#[test]
+fn a_rotated_content_leaves_the_store() {
+    let dirs = temp_dirs(2);
+    let map = open(&dirs).unwrap();
+    for number in 0..2000 {
+        map.set(&key(number), &value(number, 90), 0, Wait::Allowed).unwrap();
+    }
+    map.sync(Wait::Allowed).unwrap();
+    let old = map.rotate().unwrap();
+    assert!(matches!(old.compact(), Err(Error::Frozen(_))));
+    assert!(old.sync(Wait::Allowed).is_err(), "the old content is not the store's any more");
+    for number in 1000..3000 {
+        map.set(&key(number), &value(number + 1, 90), 0, Wait::Allowed).unwrap();
+    }
+    map.sync(Wait::Allowed).unwrap();
+    assert!(matches!(map.compact(), Err(Error::Unsupported(_))));
+    let newer: HashMap<u64, Vec<u8>> = (1000..3000).map(|n| (n, value(n + 1, 90))).collect();
+    let after_kill = open(&copies(&dirs)).unwrap();
+    assert_eq!(after_kill.len(), 2000);
+    for number in 0..3000 {
+        check_one(&after_kill, number, newer.get(&number));
+    }
+    for number in 0..2000 {
+        check_one(&old, number, Some(&value(number, 90)));
+    }
+    drop(map);
+    for number in 0..2000 {
+        check_one(&old, number, Some(&value(number, 90)));
+    }
+    drop(old);
+    let again = open(&dirs).unwrap();
+    assert_eq!(again.len(), 2000);
+    for number in 0..3000 {
+        check_one(&again, number, newer.get(&number));
+    }
+    for dir in &dirs {
+        let stale = files(dir).into_iter().filter(|path| {
+            path.file_name().unwrap().to_str().unwrap().split('-').nth(1) == Some("0000")
+        });
+        assert_eq!(stale.count(), 0, "files of the content that was rotated out are gone");
+    }
+}
+
 #[test]
 fn an_ephemeral_map_sweeps_no_durable_one() {
     let dirs = temp_dirs(1);

@@ -291,8 +291,16 @@ impl<K: Key> DiskMap<K> {
     /// # Errors
     /// `Corrupt` or `Io` if a segment could not be read; it is left alone from then on and the rest
     /// was merged. `DiskFull` without room for a merge, `TimedOut` without room in the tail,
-    /// `OutOfMemory`, `Failed`. Nothing is lost by any of them.
+    /// `OutOfMemory`, `Failed`; `Unsupported` for a durable map, `Frozen` for what
+    /// [`DiskMap::rotate`] returned. Nothing is lost by any of them.
     pub fn compact(&self) -> Result<()> {
+        if self.is_view {
+            return Err(Error::ROTATED);
+        }
+        if self.durable.is_some() {
+            let text = "compaction of a durable map; its space comes back in whole segments";
+            return Err(Error::Unsupported(text.to_owned()));
+        }
         self.compaction.compact(Duration::from_millis(self.plan.settings.write_timeout_ms))
     }
 
