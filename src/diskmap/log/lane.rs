@@ -17,7 +17,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::record::{self, UNIT_BYTES};
 use super::reservation::Reservation;
 use super::segment::{Place, SEGMENT_HEADER_BYTES, Segment, SegmentFactory, SlotTable};
-use super::tail::BlockRef;
+use super::tail::{BlockRef, OwnLine};
 use super::writeback::{BlockWrite, Shared, Waiting, align_units};
 use crate::runtime::Disk;
 use crate::{Error, Result};
@@ -66,7 +66,7 @@ pub(crate) struct Lane {
     pub(super) waiting: Arc<Waiting>,
     pub(super) factory: SegmentFactory,
     /// Buffer, closed flag, units reserved.
-    pub(super) state: AtomicU64,
+    pub(super) state: OwnLine<AtomicU64>,
     pub(super) roll: Mutex<Roll>,
     pub(super) free_slots: Mutex<Vec<u32>>,
     /// Iterations under way, changed under `free_slots`. While there are any no segment is given
@@ -86,7 +86,7 @@ impl Lane {
             shared,
             waiting,
             factory,
-            state: AtomicU64::new(CLOSED),
+            state: OwnLine(AtomicU64::new(CLOSED)),
             roll: Mutex::default(),
             free_slots: Mutex::default(),
             pins: AtomicU32::new(0),

@@ -47,6 +47,21 @@ impl BlockRef {
     }
 }
 
+/// A word that many threads change, apart from what they only read: otherwise every change takes
+/// the cache line with both away from all others.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct OwnLine<T>(pub(crate) T);
+
+impl<T> std::ops::Deref for OwnLine<T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
 /// What is known about the block in a buffer. Stable while a reservation in it is uncommitted.
 #[derive(Debug)]
 pub(crate) struct BufferState {
@@ -57,7 +72,7 @@ pub(crate) struct BufferState {
     /// CRC seed of the block's segment.
     pub(crate) segment_seed: AtomicU32,
     /// Committed units (low half) and, once the block is closed, the units to commit (high half).
-    pub(crate) progress: AtomicU64,
+    pub(crate) progress: OwnLine<AtomicU64>,
     /// Bytes from the block's start that were handed to the writer. Changed under the lane's roll
     /// lock only.
     pub(crate) submitted_bytes: AtomicU32,
@@ -102,7 +117,7 @@ impl Tail {
                 id: AtomicU64::new(0),
                 base_units: AtomicU64::new(0),
                 segment_seed: AtomicU32::new(0),
-                progress: AtomicU64::new(0),
+                progress: OwnLine(AtomicU64::new(0)),
                 submitted_bytes: AtomicU32::new(0),
             })
             .collect();
