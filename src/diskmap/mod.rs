@@ -281,7 +281,6 @@ impl<K: Key> DiskMap<K> {
         if let Some(directory) = self.directories.first() {
             directory.disk().submit(Box::new(move || drop(old)));
         }
-        self.compaction.generation_changed();
         Ok(())
     }
 

@@ -82,6 +82,8 @@ impl<K: Key> DiskMap<K> {
         old.remove_files();
         // Its blocks must not keep the new one waiting.
         old.retire();
+        // Nor must what compaction had left to do in it.
+        self.compaction.generation_changed();
         Ok(old)
     }
 
