@@ -56,14 +56,7 @@ impl MapDirectory {
         let storage = Arc::clone(runtime.storage());
         let _gate = DirGate::enter(disk.dir());
         let path = disk.dir().join(format!("{PREFIX_DURABLE}{name}"));
-        storage.create_dir_all(&path).map_err(|error| match error.os_errno() {
-            EEXIST => check_directory(&path).err().unwrap_or(error),
-            _ => explain(disk.dir(), error),
-        })?;
-        let lock = DirLock::acquire(&path, PURPOSE).inspect_err(|_| {
-            // Refused while anything is in it.
-            let _ = storage.remove_dir(&path);
-        })?;
+        let lock = make_and_lock(storage.as_ref(), disk.dir(), &path)?;
         let directory = Self { path, disk, storage, space, lock: Some(lock), durable: true };
         directory.storage.sync_dir(directory.disk.dir())?;
         Ok(directory)
@@ -86,14 +79,7 @@ impl MapDirectory {
         sweep(runtime, disk.dir());
         let name = name.map_or_else(|| format!("{store_id:016x}"), str::to_owned);
         let path = disk.dir().join(format!("{PREFIX}{name}"));
-        storage.create_dir_all(&path).map_err(|error| match error.os_errno() {
-            EEXIST => check_directory(&path).err().unwrap_or(error),
-            _ => explain(disk.dir(), error),
-        })?;
-        let lock = DirLock::acquire(&path, PURPOSE).inspect_err(|_| {
-            // Refused while somebody's lock file is in it.
-            let _ = storage.remove_dir(&path);
-        })?;
+        let lock = make_and_lock(storage.as_ref(), disk.dir(), &path)?;
         Ok(Self { path, disk, storage, space, lock: Some(lock), durable: false })
     }
 
@@ -137,6 +123,18 @@ impl Drop for MapDirectory {
         }));
         let _ = wait.recv();
     }
+}
+
+/// Makes the subdirectory `path` of `parent` unless it is there, and locks it.
+fn make_and_lock(storage: &dyn Storage, parent: &Path, path: &Path) -> Result<DirLock> {
+    storage.create_dir_all(path).map_err(|error| match error.os_errno() {
+        EEXIST => check_directory(path).err().unwrap_or(error),
+        _ => explain(parent, error),
+    })?;
+    DirLock::acquire(path, PURPOSE).inspect_err(|_| {
+        // Refused while anything is in it, such as somebody's lock file.
+        let _ = storage.remove_dir(path);
+    })
 }
 
 fn remove_contents(storage: &dyn Storage, path: &Path) -> Result<()> {
