@@ -477,9 +477,9 @@ fn wrong_directories_are_refused() {
     let newer = copies(&dirs);
     let path = stores::manifest(newer[0].path());
     let mut bytes = std::fs::read(&path).unwrap();
-    bytes[16] = 2;
+    bytes[16] = 3;
     std::fs::write(&path, bytes).unwrap();
-    assert!(refusal(&newer).contains("format version 2, this library reads version 1"));
+    assert!(refusal(&newer).contains("format version 3, this library reads versions 1 and 2"));
     assert!(open(&dirs).is_ok(), "the refusals changed nothing");
 }
 

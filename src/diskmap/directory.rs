@@ -44,8 +44,8 @@ impl MapDirectory {
         let name = settings.name.as_deref();
         match (settings.durability, name) {
             (Durability::Ephemeral, _) => Self::create(runtime, parent, name, store_id, space),
-            (Durability::Durable, Some(name)) => Self::keep(runtime, parent, name, space),
-            (Durability::Durable, None) => Err(settings.name_missing()),
+            (_, Some(name)) => Self::keep(runtime, parent, name, space),
+            (_, None) => Err(settings.name_missing()),
         }
     }
 

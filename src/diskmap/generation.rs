@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::durable::PublishOrder;
+use super::log::described::Ruler;
 use super::log::lane::Lane;
 use super::log::segment::SegmentFactory;
 use super::log::writeback::{Shared, Waiting};
@@ -56,11 +57,24 @@ impl Generation {
         })
     }
 
-    /// Whether a record may be published now; called under the lock of the key's shard. `seq` is
-    /// asked for its sequence number in durable maps only.
+    /// Whether a record may be published now; called under the lock of the key's shard, when all
+    /// else speaks for it: from here on it counts after a kill (docs/design.md, K3). `ruler` is
+    /// asked for in durable maps only.
     #[inline]
-    pub(crate) fn admit(&self, hash: KeyHash, seq: impl FnOnce() -> u64) -> bool {
-        self.order.as_ref().is_none_or(|order| order.admit(shard_of(hash), seq()))
+    pub(crate) fn admit<'r>(
+        &self,
+        hash: KeyHash,
+        ruler: impl FnOnce() -> Option<Ruler<'r>>,
+    ) -> bool {
+        self.order.as_ref().is_none_or(|order| {
+            ruler().is_some_and(|ruler| {
+                let admitted = order.admit(shard_of(hash), ruler.seq());
+                if admitted {
+                    ruler.mark();
+                }
+                admitted
+            })
+        })
     }
 
     /// The content is not wanted any more: files go with their segments.

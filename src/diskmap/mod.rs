@@ -31,6 +31,7 @@ mod lookup;
 mod op;
 mod plan;
 mod read;
+mod ring;
 mod rotate;
 mod space;
 mod stats;
@@ -58,7 +59,6 @@ use self::confirm::Start;
 use self::directory::MapDirectory;
 use self::durable::{Durable, Found};
 use self::generation::Generation;
-use self::log::tail::Tail;
 use self::log::writeback::Shared;
 use self::op::Options;
 use self::plan::{Layout, Plan};
@@ -138,20 +138,19 @@ impl<K: Key> DiskMap<K> {
         let storage = runtime.storage();
         let found = match settings.durability {
             Durability::Ephemeral => None,
-            Durability::Durable => {
+            Durability::Process | Durability::Durable => {
                 Some(Found::new::<K>(storage.as_ref(), settings, &directories, store_id)?)
             }
         };
-        let tail = Tail::new(
-            layout.buffers,
-            layout.block_bytes,
-            runtime.settings().huge_pages_choice(),
-            Arc::clone(runtime.budget()) as _,
-        )?;
+        let identity = found.as_ref().map(|found| &found.identity);
+        let ring_directory = plan::ring_directory(settings, &directories);
+        let tail = plan::tail(runtime, settings, &layout, &ring_directory, identity)?;
         if settings.prefault {
             tail.prefault();
         }
-        let shared = Arc::new(Shared::new(tail, layout.flush_bytes));
+        let mut shared = Shared::new(tail, layout.flush_bytes);
+        shared.sync_on_seal = settings.sync_on_seal;
+        let shared = Arc::new(shared);
         let directories = Arc::new(Ground::new(&shared, directories, runtime));
         let identity = found.as_ref().map(|found| &found.identity);
         let plan = Arc::new(Plan::new(runtime, settings, store_id, identity));
@@ -162,7 +161,9 @@ impl<K: Key> DiskMap<K> {
         let recover = |found: Found| {
             let reserve: Arc<dyn MemoryReserve> = Arc::clone(runtime.budget()) as _;
             let events = runtime.events();
-            found.recover::<K>(storage.as_ref(), &generation, &directories, &reserve, events)
+            let ring = (&shared.tail, ring_directory.as_path());
+            let (storage, tools) = (storage.as_ref(), (&reserve, events.as_ref()));
+            found.recover::<K>(storage, &generation, &directories, ring, tools)
         };
         let durable = found.map(recover).transpose()?;
         let generation = Arc::new(ArcSwap::from_pointee(generation));
@@ -297,7 +298,7 @@ impl<K: Key> DiskMap<K> {
             return Err(Error::ROTATED);
         }
         if self.durable.is_some() {
-            let text = "compaction of a durable map; its space comes back in whole segments";
+            let text = "compaction of a durable or process map; its space comes back in whole segments";
             return Err(Error::Unsupported(text.to_owned()));
         }
         self.compaction.compact(Duration::from_millis(self.plan.settings.write_timeout_ms))

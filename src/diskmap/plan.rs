@@ -1,6 +1,7 @@
 //! What a map is made from: settings, the sizes that follow from them, the segments of a
 //! generation.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -8,10 +9,12 @@ use super::directory::MapDirectory;
 use super::durable::Identity;
 use super::key::Key;
 use super::log::segment::SegmentFactory;
+use super::log::tail::Tail;
+use super::ring::{Geometry, Owner, Place, Table};
 use super::space::Space;
 use crate::index::{IndexOptions, ScanKernel};
 use crate::runtime::Runtime;
-use crate::settings::{KernelChoice, TxMapSettings};
+use crate::settings::{Durability, KernelChoice, TxMapSettings};
 use crate::storage::Storage;
 use crate::{Error, Result};
 
@@ -79,6 +82,35 @@ impl Plan {
             })
             .collect()
     }
+}
+
+/// Where a process map's ring is.
+pub(super) fn ring_directory(settings: &TxMapSettings, directories: &[MapDirectory]) -> PathBuf {
+    let first = || directories.first().map(|directory| directory.path().to_owned());
+    settings.ring_dir.clone().or_else(first).unwrap_or_default()
+}
+
+/// The tail: in memory that dies with the process, or in a ring of store `identity` that does not.
+pub(super) fn tail(
+    runtime: &Runtime,
+    settings: &TxMapSettings,
+    layout: &Layout,
+    directory: &Path,
+    identity: Option<&Identity>,
+) -> Result<Tail> {
+    let reserve = Arc::clone(runtime.budget()) as _;
+    let (buffers, block_bytes) = (layout.buffers, layout.block_bytes);
+    let process = settings.durability == Durability::Process;
+    let Some(identity) = identity.filter(|_| process) else {
+        let huge_pages = runtime.settings().huge_pages_choice();
+        return Tail::new(buffers, block_bytes, huge_pages, reserve);
+    };
+    let place = Place { directory, owner: Owner::of(identity) };
+    let geometry = Geometry { block_bytes: block_bytes as u64, buffers };
+    Tail::with_memory(buffers, block_bytes, reserve, |_| {
+        let (table, memory) = Table::create(runtime.storage(), &place, geometry)?;
+        Ok((Some(table), memory))
+    })
 }
 
 /// How much of directory `position` the map may take.

@@ -2,6 +2,7 @@
 
 use super::confirm::{Match, Races, Start};
 use super::key::Key;
+use super::log::described::Ruler;
 use super::log::long::LongRecord;
 use super::log::record::{self, Kind};
 use super::log::reservation::Reservation;
@@ -18,13 +19,7 @@ pub(crate) const COMMIT_BYTES: usize = 8;
 struct Unpublished<'a> {
     location: Location,
     /// What has its sequence number: the record itself, or the commit of a long one.
-    ruler: Option<&'a Reservation<'a>>,
-}
-
-impl Unpublished<'_> {
-    fn seq(&self) -> u64 {
-        self.ruler.map_or(0, |reservation| reservation.seq(0))
-    }
+    ruler: Option<Ruler<'a>>,
 }
 
 impl<K: Key> Op<'_, K> {
@@ -43,7 +38,10 @@ impl<K: Key> Op<'_, K> {
             let reservation = lane.reserve(&[units], self.options.timeout)?;
             let location = reservation.location(0)?;
             reservation.store(std::iter::once((key, value)), scratch.record_buffer());
-            let published = publish(Unpublished { location, ruler: Some(&reservation) });
+            let published = publish(Unpublished {
+                location,
+                ruler: Some(reservation.ruler(0, Kind::Put)),
+            });
             if !matches!(published, Ok(Some(_))) {
                 reservation.give_up(0, units);
             }
@@ -70,7 +68,8 @@ impl<K: Key> Op<'_, K> {
     ) -> Result<Option<R>> {
         let value = long.seq.to_le_bytes();
         self.append_marker(Kind::Commit, &value, scratch, |commit| {
-            publish(Unpublished { location: long.location, ruler: Some(commit) })
+            let ruler = Some(commit.ruler(0, Kind::Commit));
+            publish(Unpublished { location: long.location, ruler })
         })
     }
 
@@ -169,7 +168,7 @@ impl<K: Key> Op<'_, K> {
         subtree_index: u16,
         candidates: &Candidates,
     ) -> Result<Option<()>> {
-        let admit = || self.generation.admit(self.hash, || record.seq());
+        let admit = || self.generation.admit(self.hash, || record.ruler);
         let outcome =
             index.insert_new_if(self.hash, record.location, subtree_index, candidates, admit)?;
         Ok(matches!(outcome, Insert::Done).then_some(()))
@@ -191,7 +190,7 @@ impl<K: Key> Op<'_, K> {
         let mut shard = index.lock(self.hash);
         shard.check_writable()?;
         let current = shard.is_current(candidates);
-        if !current || !self.generation.admit(self.hash, || record.seq()) {
+        if !current || !self.generation.admit(self.hash, || record.ruler) {
             return Ok(None);
         }
         // Linearization point of an overwrite: value and subtree index change together.
@@ -225,21 +224,21 @@ impl<K: Key> Op<'_, K> {
         candidates: &Candidates,
         scratch: &mut Scratch,
     ) -> Result<bool> {
-        let remove = |seq: &dyn Fn() -> u64| -> Result<bool> {
+        let remove = |ruler: Option<Ruler<'_>>| -> Result<bool> {
             let mut shard = self.generation.index.lock(self.hash);
             shard.check_writable()?;
             // Linearization point of a deletion.
             Ok(shard.is_current(candidates)
-                && self.generation.admit(self.hash, seq)
+                && self.generation.admit(self.hash, || ruler)
                 && shard.remove(self.hash, found.location))
         };
         let removed = if self.generation.is_durable() {
             self.append_marker(Kind::Tombstone, &[], scratch, |tombstone| {
-                Ok(remove(&|| tombstone.seq(0))?.then_some(()))
+                Ok(remove(Some(tombstone.ruler(0, Kind::Tombstone)))?.then_some(()))
             })?
             .is_some()
         } else {
-            remove(&|| 0)?
+            remove(None)?
         };
         if removed {
             self.record_died(found);
@@ -311,7 +310,8 @@ mod tests {
         assert!(a.seq(0) < b.seq(0));
         let publish = |reservation: &Reservation<'_>, found: Option<Match>| {
             let location = reservation.location(0).unwrap();
-            let record = Unpublished { location, ruler: Some(reservation) };
+            let ruler = Some(reservation.ruler(0, Kind::Put));
+            let record = Unpublished { location, ruler };
             let candidates = generation.index.probe(op.hash);
             op.publish_set(found, &candidates, record, 0).unwrap()
         };

@@ -124,6 +124,8 @@ pub enum Durability {
     /// Nothing.
     #[default]
     Ephemeral,
+    /// What was acknowledged, if the process is killed; what was synced, if the machine stops.
+    Process,
     /// What was synced.
     Durable,
 }
@@ -161,6 +163,10 @@ pub struct TxMapSettings {
     pub compaction: CompactionSettings,
     /// What survives the process.
     pub durability: Durability,
+    /// Where the ring of a process map is; none for its first directory.
+    pub ring_dir: Option<PathBuf>,
+    /// Sync each segment when it is complete.
+    pub sync_on_seal: bool,
 }
 
 impl Default for TxMapSettings {
@@ -187,7 +193,7 @@ impl TxMapSettings {
         let settings = Self::from_values(&values);
         settings.validate()?;
         let compaction = &table::TX_MAP_COMPACTION;
-        if settings.durability == Durability::Durable && values.word(compaction) == "on" {
+        if settings.durability != Durability::Ephemeral && values.word(compaction) == "on" {
             let reason = "is not built for durable maps; leave it at auto or set it off";
             return Err(text::error(compaction.key, reason));
         }
@@ -213,15 +219,34 @@ impl TxMapSettings {
             compaction: CompactionSettings::from_values(values),
             durability: match values.word(&table::TX_MAP_DURABILITY) {
                 "durable" => Durability::Durable,
+                "process" => Durability::Process,
                 _ => Durability::Ephemeral,
             },
+            ring_dir: Some(values.text(&table::TX_MAP_RING_DIR))
+                .filter(|text| !text.is_empty())
+                .map(PathBuf::from),
+            sync_on_seal: values.word(&table::TX_MAP_SYNC_ON_SEAL) == "on",
         }
     }
 
-    /// A durable map without a name.
+    /// A map that is opened again without a name.
     pub(crate) fn name_missing(&self) -> Error {
-        let reason = "durable needs a txMapName, under which the map is found again";
-        text::error(table::TX_MAP_DURABILITY.key, reason.to_owned())
+        let level = if self.durability == Durability::Process { "process" } else { "durable" };
+        let reason = format!("{level} needs a txMapName, under which the map is found again");
+        text::error(table::TX_MAP_DURABILITY.key, reason)
+    }
+
+    /// What only some levels have is refused at the others.
+    fn validate_durability(&self) -> Result<()> {
+        if self.ring_dir.is_some() && self.durability != Durability::Process {
+            let reason = "is for txMapDurability = process; leave it out";
+            return Err(text::error(table::TX_MAP_RING_DIR.key, reason));
+        }
+        if self.sync_on_seal && self.durability == Durability::Ephemeral {
+            let reason = "is for txMapDurability = durable or process; leave it off";
+            return Err(text::error(table::TX_MAP_SYNC_ON_SEAL.key, reason));
+        }
+        Ok(())
     }
 
     /// The block size in force: as set, or 2 MiB, at most an eighth of the tail and a quarter of a
@@ -273,9 +298,10 @@ impl TxMapSettings {
         text::check_name(table::TX_MAP_NAME.key, self.name.as_deref().unwrap_or_default())?;
         let names: Vec<_> = self.dirs.iter().map(|dir| dir.to_string_lossy()).collect();
         text::check_directories(table::TX_MAP_DIRS.key, names.iter().map(AsRef::as_ref))?;
-        if self.durability == Durability::Durable && self.name.is_none() {
+        if self.durability != Durability::Ephemeral && self.name.is_none() {
             return Err(self.name_missing());
         }
+        self.validate_durability()?;
         for (spec, numbers) in [
             (&table::TX_MAP_DIR_WEIGHTS, &self.dir_weights),
             (&table::TX_MAP_DIR_QUOTAS, &self.dir_quotas),

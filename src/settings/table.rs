@@ -418,10 +418,31 @@ pub static TX_MAP_COMPACTION_MAX_DELAY: SettingSpec = SettingSpec {
 pub static TX_MAP_DURABILITY: SettingSpec = SettingSpec {
     key: "txMapDurability",
     scope: Scope::TxMap,
-    kind: Kind::Word(&["ephemeral", "durable"]),
+    kind: Kind::Word(&["ephemeral", "process", "durable"]),
     default: Value::Word("ephemeral"),
     doc: "ephemeral: the map dies with the process. durable: what was synced survives a power cut \
-          and is there when a map of this txMapName is opened again.",
+          and is there when a map of this txMapName is opened again. process: so is all that was \
+          acknowledged, if only the process was killed.",
+};
+
+/// Where a process map's ring goes.
+pub static TX_MAP_RING_DIR: SettingSpec = SettingSpec {
+    key: "txMapRingDir",
+    scope: Scope::TxMap,
+    kind: Kind::Directory,
+    default: NO_TEXT,
+    doc: "Directory for the ring of a process map, as large as txMapTail, such as one on tmpfs; \
+          empty: the map's first directory.",
+};
+
+/// Syncing segments as they fill.
+pub static TX_MAP_SYNC_ON_SEAL: SettingSpec = SettingSpec {
+    key: "txMapSyncOnSeal",
+    scope: Scope::TxMap,
+    kind: Kind::Word(&["off", "on"]),
+    default: Value::Word("off"),
+    doc: "Sync each segment of a durable or process map when its last block is written, so that a \
+          later sync has less to do.",
 };
 
 /// Every setting, in the order of the documentation.
@@ -459,4 +480,6 @@ pub static SETTINGS: &[&SettingSpec] = &[
     &TX_MAP_COMPACTION_STOP,
     &TX_MAP_COMPACTION_MAX_DELAY,
     &TX_MAP_DURABILITY,
+    &TX_MAP_RING_DIR,
+    &TX_MAP_SYNC_ON_SEAL,
 ];

@@ -1,10 +1,11 @@
-//! Mapped memory: anonymous, or backed by an unlinked file.
+//! Mapped memory: anonymous, backed by an unlinked file, or a file of ours that outlives us.
 //!
 //! The only module, beside the index's arena, that maps memory. A file's space is reserved before
 //! it is mapped, so that a full disk is an error here and never a SIGBUS at a later store; file
 //! systems that write elsewhere than they reserved (copy on write) are refused for the same reason.
-//! A file has no name by the time the mapping exists, and its descriptor is closed: nobody else can
-//! shorten it, and it disappears with the mapping or the process.
+//! An unlinked file has no name by the time the mapping exists, and its descriptor is closed: nobody
+//! else can shorten it, and it disappears with the mapping or the process. A file with a name has
+//! to lie in a directory that its owner has locked.
 //!
 //! Threads: a `Mapping` may be shared. It hands out raw pointers and atomics only; who makes plain
 //! references from the pointers keeps them from overlapping with writes.
@@ -130,6 +131,47 @@ impl Mapping {
             .and_then(|address| NonNull::new(address.cast::<u8>()))
             .ok_or_else(|| refused("mapped file", mapped))?;
         Ok(Self { address, len, mapped, anonymous_inode })
+    }
+
+    /// Bytes `range` of the file `path`, shared: what is stored is in the file for whoever maps or
+    /// reads it next on this machine, also when this process is killed. The range's start is a
+    /// multiple of the page size; the file has all of it.
+    ///
+    /// # Errors
+    /// As for [`Mapping::unlinked_file`]; [`Error::Corrupt`] if the file is shorter.
+    pub fn file(path: &Path, range: Range<u64>) -> Result<Self> {
+        let (len, mapped) = sizes(range.end.saturating_sub(range.start))?;
+        let io_error = |op, errno: Errno| Error::io(op, path, None, errno.into());
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::empty())
+            .map(File::from)
+            .map_err(|errno| io_error("open", errno))?;
+        let stat = rustix::fs::fstatfs(&file).map_err(|errno| io_error("statfs", errno))?;
+        // As for an unlinked file.
+        refuse_copy_on_write(path, stat.f_type as u32)?;
+        let have = rustix::fs::fstat(&file).map_err(|errno| io_error("stat", errno))?.st_size;
+        if u64::try_from(have).unwrap_or(0) < range.end {
+            let reason = format!("{} bytes are to be mapped, the file has {have}", range.end);
+            return Err(Error::Corrupt { path: path.to_owned(), offset: range.start, reason });
+        }
+        reserve_space(&file, path, range.end)?;
+        // SAFETY: a new mapping at an address of the kernel's choice; all of its bytes are reserved,
+        // and nobody shortens a file in a directory that is locked.
+        let address = unsafe {
+            rustix::mm::mmap(
+                std::ptr::null_mut(),
+                mapped,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                file.as_fd(),
+                range.start,
+            )
+        };
+        let address = address
+            .ok()
+            .and_then(|address| NonNull::new(address.cast::<u8>()))
+            .ok_or_else(|| refused("mapped file", mapped))?;
+        Ok(Self { address, len, mapped, anonymous_inode: false })
     }
 
     /// The first byte; a multiple of the page size.
@@ -359,6 +401,24 @@ mod tests {
             dirs.push(tempfile::tempdir_in("/dev/shm").unwrap());
         }
         dirs
+    }
+
+    #[test]
+    fn a_named_file_is_shared_and_never_mapped_past_its_end() {
+        for dir in dirs() {
+            let path = dir.path().join("ring");
+            std::fs::write(&path, vec![7; 8192]).unwrap();
+            let error = Mapping::file(&path, 4096..8193).unwrap_err().to_string();
+            assert!(error.contains("ring is corrupt at offset 4096: 8193 bytes are"), "{error}");
+            let mapping = Mapping::file(&path, 4096..8192).unwrap();
+            assert_eq!(mapping.words().len(), 512);
+            assert_eq!(mapping.words()[0].load(Ordering::Relaxed), 0x0707_0707_0707_0707);
+            mapping.words()[511].store(u64::MAX, Ordering::Relaxed);
+            drop(mapping);
+            let bytes = std::fs::read(&path).unwrap();
+            assert_eq!((&bytes[8184..], bytes[8183], bytes.len()), (&[255; 8][..], 7, 8192));
+            assert!(Mapping::file(&dir.path().join("none"), 0..4096).is_err());
+        }
     }
 
     #[test]

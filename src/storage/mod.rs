@@ -105,6 +105,12 @@ pub trait Storage: Send + Sync + Debug {
     /// [`crate::Error::Io`].
     fn open_read(&self, path: &Path) -> Result<Box<dyn StorageFile>>;
 
+    /// Opens an existing file for reading and writing, with direct I/O where possible.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`].
+    fn open_write(&self, path: &Path) -> Result<Box<dyn StorageFile>>;
+
     /// Makes a directory and its missing parents; an existing one is fine.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use super::{Batch, CHUNK, ColdQueue, ItemState, Pipeline, check_states};
 use crate::diskmap::confirm::Start;
 use crate::diskmap::generation::Generation;
 use crate::diskmap::key::Key;
-use crate::diskmap::log::record;
+use crate::diskmap::log::record::{self, Kind};
 use crate::diskmap::log::reservation::Reservation;
 use crate::diskmap::op::{Op, Options};
 use crate::diskmap::read::Scratch;
@@ -156,7 +156,7 @@ impl<K: Key> InsertChunk<'_, K> {
                     reservation.location(unit)?,
                     self.batch.subtree_index(position),
                     &pipeline.candidates[*number],
-                    || self.generation.admit(hash, || reservation.seq(unit)),
+                    || self.generation.admit(hash, || Some(reservation.ruler(unit, Kind::Put))),
                 );
                 match inserted {
                     Ok(Insert::Done) => states[position] = ItemState::Done,

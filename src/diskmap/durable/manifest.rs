@@ -11,6 +11,8 @@ use crate::{Error, Result};
 
 const MAGIC: [u8; 8] = *b"BTMANIFT";
 const VERSION: u32 = 1;
+/// Of a manifest that names a ring; who does not know rings must not open the map.
+const VERSION_RING: u32 = 2;
 const NAME: &str = "MANIFEST";
 const NEW_NAME: &str = "MANIFEST.new";
 /// Bytes before the entries, and of each entry.
@@ -61,6 +63,9 @@ pub(crate) struct Manifest {
     pub(crate) revision: u64,
     /// Segments from this incarnation on may have been made since.
     pub(crate) open_from: u64,
+    /// The ring that has what is not in the segments, if the process is killed; 0 for none. That of
+    /// the first directory counts.
+    pub(crate) ring: u64,
     /// Ascending.
     pub(crate) entries: Vec<Entry>,
 }
@@ -71,7 +76,8 @@ impl Manifest {
         let mut bytes = Vec::with_capacity(HEAD_BYTES + self.entries.len() * ENTRY_BYTES + 4);
         let identity = &self.identity;
         bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        let version = if self.ring == 0 { VERSION } else { VERSION_RING };
+        bytes.extend_from_slice(&version.to_le_bytes());
         bytes.extend_from_slice(&identity.key_bytes.to_le_bytes());
         bytes.extend_from_slice(&identity.store_id.to_le_bytes());
         for word in identity.secret {
@@ -84,7 +90,7 @@ impl Manifest {
         bytes.extend_from_slice(&self.generation.to_le_bytes());
         bytes.extend_from_slice(&self.revision.to_le_bytes());
         bytes.extend_from_slice(&self.open_from.to_le_bytes());
-        bytes.extend_from_slice(&0u64.to_le_bytes());
+        bytes.extend_from_slice(&self.ring.to_le_bytes());
         bytes.extend_from_slice(&(self.entries.len() as u64).to_le_bytes());
         debug_assert_eq!(bytes.len(), HEAD_BYTES);
         for entry in &self.entries {
@@ -118,17 +124,22 @@ impl Manifest {
         let (body, crc) = bytes.split_at(bytes.len() - 4);
         let crc_matches = crc32c::crc32c(body).to_le_bytes() == crc;
         // Another version may place its checksum elsewhere, but not its number.
-        if u32_at(8) != VERSION && (crc_matches || u32_at(8) > VERSION) {
+        let version = u32_at(8);
+        let is_known = version == VERSION || version == VERSION_RING;
+        if !is_known && (crc_matches || version > VERSION_RING) {
             return Err(Error::Unsupported(format!(
-                "{} has format version {}, this library reads version {VERSION}: open the map \
-                 with the version of the library that wrote it",
+                "{} has format version {version}, this library reads versions {VERSION} and \
+                 {VERSION_RING}: open the map with the version of the library that wrote it",
                 path.display(),
-                u32_at(8)
             )));
         }
         let count = u64_at(HEAD_BYTES - 8);
         if !crc_matches {
             return Err(corrupt(0, "the manifest's checksum does not match"));
+        }
+        if (version == VERSION_RING) != (u64_at(HEAD_BYTES - 16) != 0) {
+            let reason = "the manifest's version does not match whether it names a ring";
+            return Err(corrupt(HEAD_BYTES - 16, reason));
         }
         if count != ((body.len() - HEAD_BYTES) / ENTRY_BYTES) as u64 {
             return Err(corrupt(HEAD_BYTES - 8, "the manifest's length does not match its count"));
@@ -158,6 +169,7 @@ impl Manifest {
             generation: u64_at(112),
             revision: u64_at(120),
             open_from: u64_at(128),
+            ring: u64_at(136),
             entries: entries.collect(),
         })
     }
@@ -230,30 +242,34 @@ mod tests {
             generation: 5,
             revision: 77,
             open_from: 9,
+            ring: 0,
             entries,
         }
     }
 
     #[test]
     fn round_trip_and_every_flipped_bit_and_cut() {
-        let (path, manifest) = (Path::new("m"), manifest());
-        let bytes = manifest.encode();
-        assert_eq!(Manifest::decode(path, &bytes).unwrap(), manifest);
-        for bit in 0..bytes.len() * 8 {
-            let mut damaged = bytes.clone();
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(Manifest::decode(path, &damaged).is_err(), "bit {bit}");
-        }
-        for end in 0..bytes.len() {
-            assert!(Manifest::decode(path, &bytes[..end]).is_err(), "{end}");
+        let path = Path::new("m");
+        for ring in [0, 12] {
+            let manifest = Manifest { ring, ..manifest() };
+            let bytes = manifest.encode();
+            assert_eq!(Manifest::decode(path, &bytes).unwrap(), manifest);
+            for bit in 0..bytes.len() * 8 {
+                let mut damaged = bytes.clone();
+                damaged[bit / 8] ^= 1 << (bit % 8);
+                assert!(Manifest::decode(path, &damaged).is_err(), "bit {bit}");
+            }
+            for end in 0..bytes.len() {
+                assert!(Manifest::decode(path, &bytes[..end]).is_err(), "{end}");
+            }
         }
     }
 
     #[test]
     fn another_version_is_refused_by_name() {
         let mut bytes = manifest().encode();
-        bytes[8] = 2;
+        bytes[8] = 3;
         let error = Manifest::decode(Path::new("m"), &bytes).unwrap_err().to_string();
-        assert!(error.contains("m has format version 2, this library reads version 1"), "{error}");
+        assert!(error.contains("m has format version 3, this library reads versions 1 and 2"), "{error}");
     }
 }

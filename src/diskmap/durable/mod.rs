@@ -18,7 +18,7 @@ mod reopen;
 mod summary;
 mod sync;
 
-pub(super) use manifest::Identity;
+pub(super) use manifest::{Identity, Manifest};
 pub(super) use order::PublishOrder;
 pub use recovery::Recovery;
 pub(super) use reopen::Found;

@@ -18,6 +18,7 @@ use crate::diskmap::generation::Generation;
 use crate::diskmap::log::lane::Lane;
 use crate::diskmap::log::record::{Kind, UNIT_BYTES};
 use crate::diskmap::log::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentFactory};
+use crate::diskmap::ring::LaneEnd;
 use crate::hash::keyed::KeyHash;
 use crate::index::Location;
 use crate::memory::MemoryReserve;
@@ -47,6 +48,11 @@ pub struct Recovery {
     pub torn_bytes: u64,
     /// Segments that lie behind such a place as a whole.
     pub segments_ignored: u64,
+    /// Process maps: blocks that a killed process had not written, taken from its ring.
+    pub ring_blocks: u64,
+    /// Process maps: the machine was restarted while the map was open, so its ring is lost. The map
+    /// is what it was at its last sync, or later.
+    pub ring_lost: bool,
 }
 
 /// One record of the log.
@@ -102,6 +108,8 @@ pub(in crate::diskmap) struct LaneRecovery<'a> {
     lane: &'a Lane,
     generation: &'a Generation,
     manifest: &'a Manifest,
+    /// With the ring of a killed process: all of the log is there, up to here at least.
+    ring: Option<LaneEnd>,
     memory: Reserved<'a>,
     found: Vec<Found>,
     longs: HashMap<u64, Long>,
@@ -115,7 +123,7 @@ impl<'a> LaneRecovery<'a> {
         generation: &'a Generation,
         lane: usize,
         manifest: &'a Manifest,
-        reserve: &'a dyn MemoryReserve,
+        (ring, reserve): (Option<LaneEnd>, &'a dyn MemoryReserve),
         report: &'a mut Recovery,
     ) -> Self {
         let lane = &generation.lanes[lane];
@@ -125,6 +133,7 @@ impl<'a> LaneRecovery<'a> {
             lane,
             generation,
             manifest,
+            ring,
             memory: Reserved { reserve, bytes: 0 },
             found: Vec::new(),
             longs: HashMap::new(),
@@ -192,12 +201,17 @@ impl<'a> LaneRecovery<'a> {
         let segment = Arc::new(self.factory.reopen(slot, incarnation, file));
         let (end_units, is_torn) = match self.collect(&segment, units, complete, hash) {
             Ok(end) => (end, false),
-            Err((Error::Corrupt { .. }, end)) if !complete && end >= durable => (end, true),
+            Err((error @ Error::Corrupt { .. }, end)) if !complete && end >= durable => {
+                let rest = segment.file().map_or(Ok(0), |file| rest_bytes(file, end, file_units))?;
+                if rest > 0 && self.ring.is_some() {
+                    // No kill leaves this.
+                    return Err(error);
+                }
+                self.report.torn_bytes += rest;
+                (end, true)
+            }
             Err((error, _)) => return Err(error),
         };
-        if is_torn && let Some(file) = segment.file() {
-            self.report.torn_bytes += rest_bytes(file, end_units, file_units)?;
-        }
         let is_kept = end_units > HEADER_UNITS;
         if is_kept {
             // What recovery builds on has to be durable before the manifest says so.
@@ -272,6 +286,7 @@ impl<'a> LaneRecovery<'a> {
         files: std::collections::BTreeMap<u64, PathBuf>,
         highest: Option<u64>,
     ) -> Result<Vec<PathBuf>> {
+        self.check_ring(&files)?;
         let mut found = std::mem::take(&mut self.found);
         found.sort_unstable();
         for versions in found.chunk_by(|a, b| a.hash == b.hash) {
@@ -291,6 +306,27 @@ impl<'a> LaneRecovery<'a> {
             files.keys().filter(|incarnation| **incarnation >= self.manifest.open_from).count()
                 as u64;
         Ok(files.into_values().collect())
+    }
+
+    /// With a ring, nothing of the log is missing.
+    fn check_ring(&self, files: &std::collections::BTreeMap<u64, PathBuf>) -> Result<()> {
+        let Some(LaneEnd(end)) = self.ring else { return Ok(()) };
+        let unreached = files.range(self.manifest.open_from..).next();
+        if let Some((_, path)) = unreached {
+            let reason = "a segment before this one is missing or ends early; restore the map's \
+                          directories from a copy";
+            return Err(corrupt(path, 0, reason.to_owned()));
+        }
+        let last = self.adopted.last().map(|last| (last.segment.incarnation, last.end_units));
+        match end {
+            Some(end) if last.is_none_or(|last| last <= end) => {
+                let segment = self.factory.make(0, end.0);
+                let reason = "the log ends before what the ring says was written; restore the \
+                              map's directories from a copy";
+                Err(corrupt(segment.path(), end.1, reason.to_owned()))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn publish(&mut self, newest: &Found) -> Result<()> {

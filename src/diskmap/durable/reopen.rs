@@ -10,7 +10,9 @@ use crate::diskmap::directory::MapDirectory;
 use crate::diskmap::generation::Generation;
 use crate::diskmap::key::Key;
 use crate::diskmap::log::flush::End;
+use crate::diskmap::log::tail::Tail;
 use crate::diskmap::plan;
+use crate::diskmap::ring::{self, Image, Owner};
 use crate::events::{EventLevel, EventRing};
 use crate::hash::keyed::KeyHash;
 use crate::memory::MemoryReserve;
@@ -27,6 +29,9 @@ pub(in crate::diskmap) struct Found {
     /// One per directory, all of that generation.
     manifests: Vec<Manifest>,
     is_new: bool,
+    /// What a killed process left beside its segments.
+    image: Option<Image>,
+    ring_lost: bool,
 }
 
 impl Found {
@@ -66,7 +71,9 @@ impl Found {
             manifest.open_from = 0;
         }
         let identity = manifests[0].identity;
-        Ok(Self { identity, generation, revision, manifests, is_new: false })
+        let image = read_ring(storage, settings, &paths, &manifests[0])?;
+        let ring_lost = image.is_none() && manifests[0].ring != 0;
+        Ok(Self { identity, generation, revision, manifests, is_new: false, image, ring_lost })
     }
 
     fn make<K: Key>(
@@ -102,13 +109,22 @@ impl Found {
             generation: 0,
             revision: 0,
             open_from: 0,
+            ring: 0,
             entries: Vec::new(),
         };
         let manifests: Vec<_> = (0..paths.len() as u32).map(manifest).collect();
         for (manifest, path) in manifests.iter().zip(paths) {
             manifest.write(storage, path)?;
         }
-        Ok(Self { identity, generation: 0, revision: 0, manifests, is_new: true })
+        Ok(Self {
+            identity,
+            generation: 0,
+            revision: 0,
+            manifests,
+            is_new: true,
+            image: None,
+            ring_lost: false,
+        })
     }
 
     /// Fills the generation, and makes what was found the durable state.
@@ -117,28 +133,41 @@ impl Found {
         storage: &dyn Storage,
         generation: &Generation,
         directories: &[MapDirectory],
-        reserve: &Arc<dyn MemoryReserve>,
-        events: &EventRing,
+        (tail, ring_directory): (&Tail, &Path),
+        (reserve, events): (&Arc<dyn MemoryReserve>, &EventRing),
     ) -> Result<Durable> {
-        let mut report = Recovery { reopened: !self.is_new, ..Recovery::default() };
+        let (reopened, ring_lost) = (!self.is_new, self.ring_lost);
+        let mut report = Recovery { reopened, ring_lost, ..Recovery::default() };
         let hash = |key: &[u8]| -> Option<KeyHash> {
             K::from_bytes(key).map(|key| key.hash(&generation.hasher))
         };
         let mut leftovers = Vec::with_capacity(directories.len());
         for (lane, manifest) in self.manifests.iter().enumerate() {
+            let factory = generation.lanes[lane].factory();
+            let redo = |image: &Image| {
+                image.redo(storage, factory, manifest, &mut report.ring_blocks)
+            };
+            let end = self.image.as_ref().map(redo).transpose()?;
+            // A directory whose manifest is older has nothing from after this ring was made.
+            let ring = end.filter(|_| manifest.ring == self.manifests[0].ring);
             let recovery = LaneRecovery::new(
                 storage,
                 generation,
                 lane,
                 manifest,
-                reserve.as_ref(),
+                (ring, reserve.as_ref()),
                 &mut report,
             );
             leftovers.push(recovery.run(hash)?);
         }
         let revision = self.revision + 1;
         let weights = self.manifests.iter().map(|manifest| manifest.weight).collect();
-        let durable = Durable::new(self.identity, weights, revision, report);
+        let ring = tail.table().map_or(0, |table| {
+            // Named from the next manifest on, whatever becomes of this opening.
+            table.keep();
+            table.ring_id()
+        });
+        let durable = Durable::new(self.identity, weights, revision, report, ring);
         for (position, (lane, directory)) in generation.lanes.iter().zip(directories).enumerate() {
             let (end, entries) = lane.durable_state();
             durable
@@ -148,8 +177,14 @@ impl Found {
         for (files, directory) in leftovers.into_iter().zip(directories) {
             remove_leftovers(storage, directory.path(), self.generation, files)?;
         }
+        let first = directories.first().map_or(ring_directory, MapDirectory::path);
+        for directory in [first, ring_directory] {
+            for path in ring::leftovers(storage, directory, self.identity.store_id, ring)? {
+                storage.remove_file(&path)?;
+            }
+        }
         if report.reopened {
-            let level = if report.torn_bytes + report.segments_ignored > 0 {
+            let level = if report.torn_bytes + report.segments_ignored > 0 || report.ring_lost {
                 EventLevel::Warn
             } else {
                 EventLevel::Info
@@ -160,10 +195,32 @@ impl Found {
     }
 }
 
+/// The ring that the manifest names; none if there is none, or the machine was restarted since.
+fn read_ring(
+    storage: &dyn Storage,
+    settings: &TxMapSettings,
+    paths: &[&Path],
+    manifest: &Manifest,
+) -> Result<Option<Image>> {
+    if manifest.ring == 0 {
+        return Ok(None);
+    }
+    let directories: Vec<&Path> =
+        settings.ring_dir.as_deref().into_iter().chain(paths.first().copied()).collect();
+    Image::read(storage, &directories, Owner::of(&manifest.identity), manifest.ring)
+}
+
 fn describe(report: &Recovery, directories: &[MapDirectory]) -> String {
+    let ring = match (report.ring_lost, report.ring_blocks) {
+        (true, _) => "; the machine was restarted: what was acknowledged after the last sync and \
+                      was not written yet is lost"
+            .to_owned(),
+        (false, 0) => String::new(),
+        (false, blocks) => format!("; {blocks} blocks from the ring of a killed process"),
+    };
     format!(
         "reopened {}: {} keys from {} records, {} segments read and {} summaries; {} torn bytes \
-         and {} segments behind the last sync ignored",
+         and {} segments behind the last sync ignored{ring}",
         directories.first().map_or_else(String::new, |dir| dir.path().display().to_string()),
         report.entries,
         report.records,

@@ -33,6 +33,8 @@ pub(in crate::diskmap) struct Durable {
     /// Of each directory.
     weights: Vec<u64>,
     pub(in crate::diskmap) recovery: Recovery,
+    /// The ring that manifests name, 0 for none.
+    ring: AtomicU64,
     /// Held by the sync that runs.
     pub(in crate::diskmap) state: Mutex<SyncState>,
     /// Syncs that have begun.
@@ -53,9 +55,11 @@ impl Durable {
         weights: Vec<u64>,
         revision: u64,
         recovery: Recovery,
+        ring: u64,
     ) -> Self {
-        let state = SyncState { revision, completed: 0 };
-        Self { identity, weights, recovery, state: Mutex::new(state), begun: AtomicU64::new(0) }
+        let state = Mutex::new(SyncState { revision, completed: 0 });
+        let (ring, begun) = (AtomicU64::new(ring), AtomicU64::new(0));
+        Self { identity, weights, recovery, ring, state, begun }
     }
 
     pub(in crate::diskmap) fn manifest(
@@ -73,6 +77,7 @@ impl Durable {
             generation,
             revision,
             open_from: end.incarnation,
+            ring: self.ring.load(Ordering::Acquire),
             entries,
         }
     }
@@ -94,7 +99,7 @@ impl<K: Key> DiskMap<K> {
     /// `Unsupported` for an ephemeral map, `WouldBlock`, `TimedOut`; any other fails the map.
     pub fn sync(&self, wait: Wait) -> Result<()> {
         let Some(durable) = &self.durable else {
-            let text = "sync of an ephemeral map; open it with txMapDurability = durable";
+            let text = "sync of an ephemeral map; open it with txMapDurability = durable or process";
             return Err(Error::Unsupported(text.to_owned()));
         };
         self.shared.failure.check()?;
@@ -221,8 +226,13 @@ impl<K: Key> DiskMap<K> {
         }
         let mut state = durable.state.lock();
         let lanes = self.flush_lanes(&generation, Wait::Allowed)?;
+        // All of it is in the files now, and nothing is added any more.
+        durable.ring.store(0, Ordering::Release);
         self.sync_lanes(durable, &generation, &lanes, state.revision + 1)?;
         state.revision += 1;
+        if let Some(table) = self.shared.tail.table() {
+            table.remove();
+        }
         Ok(())
     }
 

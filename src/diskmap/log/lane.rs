@@ -52,6 +52,8 @@ pub(super) struct Roll {
     /// The next block to open in it.
     pub(super) next_block: usize,
     pub(super) next_incarnation: u64,
+    /// First unit and units of the long record that is being appended; 0 units for none.
+    pub(super) long: (u32, u32),
     /// Slots from here on were never used.
     next_slot: u32,
     /// When the oldest byte that is not with the writer was reserved, as seen by the clock of the
@@ -311,7 +313,7 @@ impl Lane {
         let unit = place.unit_in_segment + unit_in_block;
         let seed = record::crc_seed(state.segment_seed.load(Ordering::Relaxed), unit);
         let header = record::padding_header(units, unit, seed);
-        tail.store(buffer, unit_in_block as usize * UNIT_BYTES, &header);
+        tail.store_header(buffer, unit_in_block as usize * UNIT_BYTES, &header);
     }
 
     /// Pads what remains of a closed block with `units` reserved units; returns the units to write.
@@ -402,7 +404,7 @@ impl Lane {
             if let Some(entry) = self.table.entry(old.slot)
                 && entry.seal(&old)
             {
-                self.shared.ring_again();
+                self.shared.completed(&old);
             }
             self.retire_if_spent(old.slot);
         }
@@ -438,6 +440,7 @@ impl Lane {
         let block = roll.next_block;
         roll.next_block += 1;
         let reference = tail.open(buffer, self.table.base_units(slot, block), seed);
+        self.empty_buffer(buffer);
         let header_units =
             header.as_ref().map_or(0, |_| (SEGMENT_HEADER_BYTES / UNIT_BYTES) as u32);
         if let Some(header) = header {
@@ -445,6 +448,9 @@ impl Lane {
         }
         let start = units + header_units;
         tail.state(buffer).progress.store(u64::from(start), Ordering::Relaxed);
+        if let Some(segment) = &roll.segment {
+            self.claim_buffer(buffer, segment, block, roll.long);
+        }
         if let Some(entry) = self.table.entry(slot) {
             entry.block_opened();
             entry.add_dead(header_units, self.segment_units());

@@ -64,33 +64,49 @@ impl Lane {
         let kind = if self.factory.durable { Kind::Long } else { Kind::Put };
         record::encode(&mut bytes, kind, key, value, unit, seed);
         let seq = self.factory.seq(segment.incarnation, unit);
-        let mut rest = bytes.as_slice();
-        let mut start_unit = header_units;
+        roll.long = (unit, units);
+        let patience = (timeout, &mut deadline);
+        let appended = self.append_pieces(&mut roll, buffer, header_units, &bytes, patience);
+        roll.long = (0, 0);
+        appended.map_err(|(error, written)| {
+            // What was written of it is garbage.
+            if let Some(entry) = self.table.entry(segment.slot) {
+                entry.add_gap(unit..unit + written);
+            }
+            self.record_died(first, written);
+            error
+        })?;
+        Ok(LongRecord { location: location(first)?, seq })
+    }
+
+    /// Stores the bytes of a long record from `start_unit` of a taken buffer on, and in as many
+    /// more as it takes. An error comes with the units that were stored.
+    fn append_pieces(
+        &self,
+        roll: &mut Roll,
+        mut buffer: u32,
+        mut start_unit: usize,
+        bytes: &[u8],
+        (timeout, deadline): (Option<Duration>, &mut Option<Instant>),
+    ) -> Result<(), (Error, u32)> {
+        let tail = &self.shared.tail;
+        let block_units = tail.block_units();
+        let mut rest = bytes;
         loop {
             let room = (block_units as usize - start_unit) * UNIT_BYTES;
             let (piece, after) = rest.split_at(rest.len().min(room));
             // Reserved and committed at once: the block can be written while the next one waits for
             // a buffer.
-            self.open_block(&mut roll, buffer, (piece.len() / UNIT_BYTES) as u32);
+            self.open_block(roll, buffer, (piece.len() / UNIT_BYTES) as u32);
             tail.store(buffer, start_unit * UNIT_BYTES, piece);
             rest = after;
             start_unit = 0;
             if rest.is_empty() {
-                return Ok(LongRecord { location: location(first)?, seq });
+                return Ok(());
             }
-            self.retire_block(&mut roll);
-            match self.wait_midway(timeout, &mut deadline) {
-                Ok(next) => buffer = next,
-                Err(error) => {
-                    // What was written of it is garbage.
-                    let written = units - (rest.len() / UNIT_BYTES) as u32;
-                    if let Some(entry) = self.table.entry(segment.slot) {
-                        entry.add_gap(unit..unit + written);
-                    }
-                    self.record_died(first, written);
-                    return Err(error);
-                }
-            }
+            self.retire_block(roll);
+            let written = ((bytes.len() - rest.len()) / UNIT_BYTES) as u32;
+            buffer = self.wait_midway(timeout, deadline).map_err(|error| (error, written))?;
         }
     }
 
@@ -121,7 +137,7 @@ impl Lane {
         let unit = self.table.place_of_units(base_units).unit_in_segment;
         let seed = state.segment_seed.load(std::sync::atomic::Ordering::Relaxed);
         let end = record::end_record(unit, record::crc_seed(seed, unit));
-        self.shared.tail.store(buffer, 0, &end);
+        self.shared.tail.store_header(buffer, 0, &end);
         self.record_died(base_units, 1);
         self.retire_block(roll);
         // Whoever comes next opens another segment.

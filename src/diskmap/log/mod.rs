@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   lane        one append-only log per directory: reserve, store, commit; opens and closes blocks
+//!   described   records in a ring that outlives the process
 //!   reservation room in the open block, and storing records there
 //!   long        records that span blocks
 //!   pin         keeping records readable at their places while they are iterated over
@@ -15,6 +16,7 @@
 //!
 //! docs/design.md, section 3, has the invariants L1..L6.
 
+pub(super) mod described;
 pub(super) mod flush;
 pub(super) mod lane;
 pub(super) mod long;

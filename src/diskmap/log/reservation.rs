@@ -47,9 +47,14 @@ impl Reservation<'_> {
         let unit = self.segment_unit + self.first_unit;
         let seed = record::crc_seed(self.segment_seed, unit);
         scratch.clear();
+        let (tail, offset_bytes) = (&self.lane.shared().tail, self.first_unit as usize * UNIT_BYTES);
+        if tail.table().is_some() {
+            record::encode_unsealed(scratch, kind, key, value, unit);
+            tail.store_described(self.buffer, offset_bytes, scratch, |_| seed);
+            return;
+        }
         record::encode(scratch, kind, key, value, unit, seed);
-        let offset_bytes = self.first_unit as usize * UNIT_BYTES;
-        self.lane.shared().tail.store(self.buffer, offset_bytes, scratch);
+        tail.store(self.buffer, offset_bytes, scratch);
     }
 
     /// A tombstone or commit of this reservation is published. It keeps no segment alive by itself:
@@ -100,8 +105,15 @@ impl Reservation<'_> {
     /// at once; after each record's copy it would wait for the copy and for the sum.
     fn store_piece(&self, unit_in_block: u32, records: &mut Vec<u8>) -> u32 {
         let first_unit = self.segment_unit + unit_in_block;
-        record::seal_all(records, |unit| record::crc_seed(self.segment_seed, first_unit + unit));
-        self.lane.shared().tail.store(self.buffer, unit_in_block as usize * UNIT_BYTES, records);
+        let seed_at = |unit| record::crc_seed(self.segment_seed, first_unit + unit);
+        let tail = &self.lane.shared().tail;
+        let offset_bytes = unit_in_block as usize * UNIT_BYTES;
+        if tail.table().is_some() {
+            tail.store_described(self.buffer, offset_bytes, records, seed_at);
+        } else {
+            record::seal_all(records, seed_at);
+            tail.store(self.buffer, offset_bytes, records);
+        }
         let units = (records.len() / UNIT_BYTES) as u32;
         records.clear();
         units

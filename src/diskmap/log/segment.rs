@@ -58,6 +58,8 @@ pub(crate) struct Segment {
     keep: Arc<AtomicBool>,
     /// Bytes were written since the last sync.
     unsynced: AtomicBool,
+    /// Held while it is synced; true once that has failed.
+    sync_failed: Mutex<bool>,
     /// It has tombstones or commits, which rule over records of older segments.
     has_markers: AtomicBool,
     /// Where its records end, in units, if an earlier process wrote it.
@@ -110,6 +112,7 @@ impl SegmentFactory {
             read_errors: AtomicU32::new(0),
             keep: Arc::clone(&self.keep),
             unsynced: AtomicBool::new(false),
+            sync_failed: Mutex::new(false),
             has_markers: AtomicBool::new(false),
             end: OnceLock::new(),
             summarized: AtomicBool::new(false),
@@ -246,15 +249,27 @@ impl Segment {
         self.unsynced.store(true, Ordering::Release);
     }
 
-    /// Makes what was written so far durable.
+    /// Makes what was written so far durable. Once that has failed it always does.
     pub(crate) fn sync(&self) -> Result<()> {
+        // Who finds it clean must not go on before the one who cleans it is done.
+        let mut failed = self.sync_failed.lock();
+        if *failed {
+            let source = std::io::Error::other("an earlier sync of the file has failed");
+            return Err(Error::io("sync", &self.path, None, source));
+        }
         // What is written from here on marks it again.
         if self.unsynced.swap(false, Ordering::AcqRel)
             && let Some(file) = self.file()
         {
-            file.sync_data()?;
+            file.sync_data().inspect_err(|_| *failed = true)?;
         }
         Ok(())
+    }
+
+    /// Makes a complete segment durable, its name too.
+    pub(crate) fn sync_complete(&self) -> Result<()> {
+        self.sync()?;
+        self.storage.sync_dir(self.path.parent().unwrap_or(&self.path))
     }
 
     /// Nothing in it is wanted any more: blocks that still wait need not be written.

@@ -18,6 +18,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::record::UNIT_BYTES;
 use crate::Result;
+use crate::diskmap::ring::Table;
 use crate::memory::MemoryReserve;
 use crate::storage::mapping::{HugePages, Mapping};
 
@@ -98,6 +99,8 @@ pub(crate) struct Tail {
     /// Threads that wait for space.
     waiters: AtomicU32,
     reserve: Arc<dyn MemoryReserve>,
+    /// What the buffers hold, where they are a ring that outlives the process.
+    table: Option<Table>,
 }
 
 impl Tail {
@@ -107,11 +110,22 @@ impl Tail {
         huge_pages: HugePages,
         reserve: Arc<dyn MemoryReserve>,
     ) -> Result<Self> {
+        let anonymous = |bytes| Ok((None, Mapping::anonymous(bytes, huge_pages)?));
+        Self::with_memory(buffer_count, block_bytes, reserve, anonymous)
+    }
+
+    /// A ring whose memory `map` supplies, so many bytes of it, all zero.
+    pub(crate) fn with_memory(
+        buffer_count: u32,
+        block_bytes: usize,
+        reserve: Arc<dyn MemoryReserve>,
+        map: impl FnOnce(u64) -> Result<(Option<Table>, Mapping)>,
+    ) -> Result<Self> {
         debug_assert!(u64::from(buffer_count) < 1 << BUFFER_BITS && block_bytes.is_power_of_two());
         let bytes = buffer_count as usize * block_bytes;
         reserve.reserve("the tail of a map", bytes as u64)?;
-        let memory = Mapping::anonymous(bytes as u64, huge_pages)
-            .inspect_err(|_| reserve.release(bytes as u64))?;
+        let (table, memory) =
+            map(bytes as u64).inspect_err(|_| reserve.release(bytes as u64))?;
         let buffers = (0..buffer_count)
             .map(|_| BufferState {
                 id: AtomicU64::new(0),
@@ -132,6 +146,7 @@ impl Tail {
             waits: AtomicU64::new(0),
             waiters: AtomicU32::new(0),
             reserve,
+            table,
         })
     }
 
@@ -159,6 +174,10 @@ impl Tail {
 
     pub(crate) const fn buffer_count(&self) -> usize {
         self.buffers.len()
+    }
+
+    pub(crate) const fn table(&self) -> Option<&Table> {
+        self.table.as_ref()
     }
 
     pub(crate) fn waits(&self) -> u64 {

@@ -71,6 +71,8 @@ pub(crate) struct Shared {
     job_done: Condvar,
     /// Bytes of all blocks that wait for `flush_bytes` to be exceeded.
     waiting_bytes: AtomicU64,
+    /// Segments are synced when they are complete (setting txMapSyncOnSeal).
+    pub(crate) sync_on_seal: bool,
     /// Rung when there may be something to compact.
     bell: OnceLock<Arc<Bell>>,
     /// The map is closing: blocks that are not yet written need not be.
@@ -86,6 +88,7 @@ impl Shared {
             jobs: Mutex::default(),
             job_done: Condvar::new(),
             waiting_bytes: AtomicU64::new(0),
+            sync_on_seal: false,
             bell: OnceLock::new(),
             discard: AtomicBool::new(false),
         }
@@ -131,7 +134,7 @@ impl Shared {
     }
 
     /// Writes a block; on failure its buffer is kept for ever, so that its records stay readable.
-    fn write(&self, write: &BlockWrite) {
+    fn write(self: &Arc<Self>, write: &BlockWrite) {
         if self.failure.is_set() {
             return;
         }
@@ -143,11 +146,34 @@ impl Shared {
             return;
         }
         if write.last {
+            if wanted && let Some(table) = self.tail.table() {
+                table.written(write.buffer);
+            }
             if wanted && write.segment.block_written() {
-                self.ring_again();
+                self.completed(&write.segment);
             }
             self.tail.give_back(write.buffer);
         }
+    }
+
+    /// A segment was sealed and all of it written, in either order.
+    pub(crate) fn completed(self: &Arc<Self>, segment: &Arc<Segment>) {
+        self.ring_again();
+        if !self.sync_on_seal {
+            return;
+        }
+        let (shared, segment) = (Arc::clone(self), Arc::clone(segment));
+        let disk = Arc::clone(segment.disk());
+        disk.submit(Box::new(move || {
+            if segment.is_dead() || shared.failure.is_set() {
+                return;
+            }
+            if let Err(error) = segment.sync_complete() {
+                tracing::error!(%error, "a segment could not be synced; the map takes no writes");
+                shared.failure.set(error);
+                shared.tail.halt();
+            }
+        }));
     }
 
     fn write_to_file(&self, write: &BlockWrite) -> Result<()> {

@@ -239,6 +239,12 @@ impl Storage for FaultStorage {
         Ok(Box::new(FaultFile { inner, shared: Arc::clone(&self.shared) }))
     }
 
+    fn open_write(&self, path: &Path) -> Result<Box<dyn StorageFile>> {
+        self.simple(FaultOp::Open, path)?;
+        let inner = self.shared.inner.open_write(path)?;
+        Ok(Box::new(FaultFile { inner, shared: Arc::clone(&self.shared) }))
+    }
+
     fn create_dir_all(&self, path: &Path) -> Result<()> {
         self.simple(FaultOp::CreateDir, path)?;
         self.shared.inner.create_dir_all(path)

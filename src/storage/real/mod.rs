@@ -173,6 +173,12 @@ impl Storage for RealStorage {
         Ok(Box::new(self.wrap(file, path, true)))
     }
 
+    fn open_write(&self, path: &Path) -> Result<Box<dyn StorageFile>> {
+        let file = File::options().read(true).write(true).open(path);
+        let file = file.map_err(|error| Error::io("open", path, None, error))?;
+        Ok(Box::new(self.wrap(file, path, true)))
+    }
+
     fn create_dir_all(&self, path: &Path) -> Result<()> {
         std::fs::create_dir_all(path)
             .map_err(|error| Error::io("create directory", path, None, error))
