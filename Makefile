@@ -34,8 +34,9 @@ demo-10m: ## The same with 10M synthetic transactions
 test: library-checked ## All tests, Rust and Go, with counts of passed, failed and skipped
 	go run scripts/run-suites.go
 
-soak: ## A process with a durable map killed 300 times and looked at (some minutes)
-	BLOCKTIER_TEST_ROUNDS=300 cargo test --release --test diskmap_killed -- --nocapture
+soak: ## Processes with durable and process maps killed 300 times each and looked at (minutes)
+	BLOCKTIER_TEST_ROUNDS=300 cargo test --release --test diskmap_killed \
+	  --test diskmap_process_killed -- --nocapture
 
 lint: library-checked ## Formatting, clippy, vet, header, style
 	cargo fmt --check

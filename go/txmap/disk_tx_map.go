@@ -216,7 +216,7 @@ func (m *DiskTxMap[H, V]) FlushContext(ctx context.Context) error {
 }
 
 // Sync makes everything that is in the map now survive a power cut; the map must have been opened
-// with WithDurability(true). It gives up waiting for writes when ctx ends. An error of the disk
+// with WithDurability or WithProcessDurability. It gives up waiting for writes when ctx ends. An error of the disk
 // stops the map.
 func (m *DiskTxMap[H, V]) Sync(ctx context.Context) error { return m.core.sync(ctx) }
 

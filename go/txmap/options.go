@@ -87,6 +87,32 @@ func WithDurability(on bool) Option {
 	return with("txMapDurability", "ephemeral")
 }
 
+// WithProcessDurability makes a durable map (see WithDurability) that also keeps what was not
+// synced when the process is killed: whatever a call has acknowledged is there when the map is
+// opened again. For that the tail lies in a file that every store goes to; see WithRingDir. If the
+// machine stops, what was synced is there. It needs WithName.
+func WithProcessDurability(on bool) Option {
+	if on {
+		return with("txMapDurability", "process")
+	}
+	return with("txMapDurability", "ephemeral")
+}
+
+// WithRingDir sets the directory for the file that the tail of a map with WithProcessDurability
+// lies in, which is as large as the tail. Without it that is the map's first directory, where the
+// kernel writes the file to the disk from time to time; a directory on tmpfs, which it does not
+// write, must hold the tail, and nothing may clean it up behind the map's back.
+func WithRingDir(dir string) Option { return with("txMapRingDir", dir) }
+
+// WithSyncOnSeal syncs each segment of a durable map when it is complete, in the background. A
+// later Sync then has less to do, and a power cut takes less of what was not synced.
+func WithSyncOnSeal(on bool) Option {
+	if on {
+		return with("txMapSyncOnSeal", "on")
+	}
+	return with("txMapSyncOnSeal", "off")
+}
+
 // WithPrefault touches the tail's memory at opening, so that no write pays for that. Opening then
 // takes as long as the machine needs to supply so much memory.
 func WithPrefault(on bool) Option {

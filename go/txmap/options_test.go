@@ -179,3 +179,57 @@ func TestDurableMapIsReopened(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// What was acknowledged is there after a kill: the files, ring included, as they are at a moment
+// are what a killed process leaves.
+func TestProcessMapLosesNothing(t *testing.T) {
+	if err := ffi.Available(); err != nil {
+		t.Skip(err)
+	}
+	rt, dir, ringDir := openRuntime(t), t.TempDir(), t.TempDir()
+	open := func(dir string, options ...txmap.Option) *txmap.DiskTxMap[hash, *inpoints] {
+		options = append(options, txmap.WithDirs(dir), txmap.WithName("pool"),
+			txmap.WithProcessDurability(true), txmap.WithSyncOnSeal(true),
+			txmap.WithTail(1<<20))
+		m, err := txmap.Open[hash](rt, codec{}, options...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	m := open(dir)
+	for i := range 100 {
+		if _, inserted, err := m.SetIfNotExistsErr(numbered(i), valueOf(i, 1)); !inserted {
+			t.Fatal(err)
+		}
+	}
+	if !m.Delete(numbered(7)) {
+		t.Fatal(m.Err())
+	}
+	killed := filepath.Join(t.TempDir(), "killed")
+	if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	again := open(killed, txmap.WithRingDir(ringDir))
+	for i := range 100 {
+		if again.Exists(numbered(i)) != (i != 7) {
+			t.Errorf("key %d: %v", i, again.Err())
+		}
+	}
+	rings, err := filepath.Glob(filepath.Join(ringDir, "RING-*"))
+	if len(rings) != 1 {
+		t.Errorf("rings %v: %v", rings, err)
+	}
+	for _, m := range []*txmap.DiskTxMap[hash, *inpoints]{m, again} {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if rings, _ = filepath.Glob(filepath.Join(ringDir, "RING-*")); len(rings) != 0 {
+		t.Errorf("a closed map leaves %v", rings)
+	}
+	_, err = txmap.Open[hash](rt, codec{}, txmap.WithDirs(dir), txmap.WithRingDir(ringDir))
+	if err == nil || !strings.Contains(err.Error(), "txMapRingDir") {
+		t.Errorf("a ring for an ephemeral map: %v", err)
+	}
+}

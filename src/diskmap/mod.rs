@@ -298,7 +298,8 @@ impl<K: Key> DiskMap<K> {
             return Err(Error::ROTATED);
         }
         if self.durable.is_some() {
-            let text = "compaction of a durable or process map; its space comes back in whole segments";
+            let text =
+                "compaction of a durable or process map; its space comes back in whole segments";
             return Err(Error::Unsupported(text.to_owned()));
         }
         self.compaction.compact(Duration::from_millis(self.plan.settings.write_timeout_ms))

@@ -38,10 +38,8 @@ impl<K: Key> Op<'_, K> {
             let reservation = lane.reserve(&[units], self.options.timeout)?;
             let location = reservation.location(0)?;
             reservation.store(std::iter::once((key, value)), scratch.record_buffer());
-            let published = publish(Unpublished {
-                location,
-                ruler: Some(reservation.ruler(0, Kind::Put)),
-            });
+            let published =
+                publish(Unpublished { location, ruler: Some(reservation.ruler(0, Kind::Put)) });
             if !matches!(published, Ok(Some(_))) {
                 reservation.give_up(0, units);
             }

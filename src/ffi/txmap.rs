@@ -416,9 +416,9 @@ pub unsafe extern "C" fn blocktier_txmap_flush_wait(
 }
 
 /// Makes everything acknowledged so far survive a power cut: flush, fdatasync, manifest. Only for a
-/// durable map, UNSUPPORTED otherwise. With BLOCKTIER_NONBLOCKING it returns WOULD_BLOCK where it
-/// would wait for writes or for another sync; the fdatasync is waited for in any case. After FAILED
-/// nothing more can be made durable.
+/// durable or process map, UNSUPPORTED otherwise. With BLOCKTIER_NONBLOCKING it returns WOULD_BLOCK
+/// where it would wait for writes or for another sync; the fdatasync is waited for in any case.
+/// After FAILED nothing more can be made durable.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_txmap_sync(
     map: *const blocktier_txmap_t,

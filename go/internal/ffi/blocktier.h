@@ -400,9 +400,9 @@ blocktier_status_t blocktier_txmap_flush_wait(const struct blocktier_txmap_t *ma
                                               struct blocktier_error_t *error);
 
 // Makes everything acknowledged so far survive a power cut: flush, fdatasync, manifest. Only for a
-// durable map, UNSUPPORTED otherwise. With BLOCKTIER_NONBLOCKING it returns WOULD_BLOCK where it
-// would wait for writes or for another sync; the fdatasync is waited for in any case. After FAILED
-// nothing more can be made durable.
+// durable or process map, UNSUPPORTED otherwise. With BLOCKTIER_NONBLOCKING it returns WOULD_BLOCK
+// where it would wait for writes or for another sync; the fdatasync is waited for in any case.
+// After FAILED nothing more can be made durable.
 blocktier_status_t blocktier_txmap_sync(const struct blocktier_txmap_t *map,
                                         uint32_t flags,
                                         struct blocktier_error_t *error);

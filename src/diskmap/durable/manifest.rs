@@ -270,6 +270,9 @@ mod tests {
         let mut bytes = manifest().encode();
         bytes[8] = 3;
         let error = Manifest::decode(Path::new("m"), &bytes).unwrap_err().to_string();
-        assert!(error.contains("m has format version 3, this library reads versions 1 and 2"), "{error}");
+        assert!(
+            error.contains("m has format version 3, this library reads versions 1 and 2"),
+            "{error}"
+        );
     }
 }

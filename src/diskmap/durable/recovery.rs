@@ -202,7 +202,8 @@ impl<'a> LaneRecovery<'a> {
         let (end_units, is_torn) = match self.collect(&segment, units, complete, hash) {
             Ok(end) => (end, false),
             Err((error @ Error::Corrupt { .. }, end)) if !complete && end >= durable => {
-                let rest = segment.file().map_or(Ok(0), |file| rest_bytes(file, end, file_units))?;
+                let rest =
+                    segment.file().map_or(Ok(0), |file| rest_bytes(file, end, file_units))?;
                 if rest > 0 && self.ring.is_some() {
                     // No kill leaves this.
                     return Err(error);

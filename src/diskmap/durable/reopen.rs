@@ -144,9 +144,8 @@ impl Found {
         let mut leftovers = Vec::with_capacity(directories.len());
         for (lane, manifest) in self.manifests.iter().enumerate() {
             let factory = generation.lanes[lane].factory();
-            let redo = |image: &Image| {
-                image.redo(storage, factory, manifest, &mut report.ring_blocks)
-            };
+            let redo =
+                |image: &Image| image.redo(storage, factory, manifest, &mut report.ring_blocks);
             let end = self.image.as_ref().map(redo).transpose()?;
             // A directory whose manifest is older has nothing from after this ring was made.
             let ring = end.filter(|_| manifest.ring == self.manifests[0].ring);

@@ -99,7 +99,8 @@ impl<K: Key> DiskMap<K> {
     /// `Unsupported` for an ephemeral map, `WouldBlock`, `TimedOut`; any other fails the map.
     pub fn sync(&self, wait: Wait) -> Result<()> {
         let Some(durable) = &self.durable else {
-            let text = "sync of an ephemeral map; open it with txMapDurability = durable or process";
+            let text =
+                "sync of an ephemeral map; open it with txMapDurability = durable or process";
             return Err(Error::Unsupported(text.to_owned()));
         };
         self.shared.failure.check()?;

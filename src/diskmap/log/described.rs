@@ -82,7 +82,11 @@ impl Tail {
             let crc = crc32c::crc32c_append(seed, &header[4..HEADER_BYTES]);
             header[..4].copy_from_slice(&crc.to_le_bytes());
             self.store_header(buffer, offset_bytes + start, &header);
-            self.store(buffer, offset_bytes + start + UNIT_BYTES, &records[start + UNIT_BYTES..end]);
+            self.store(
+                buffer,
+                offset_bytes + start + UNIT_BYTES,
+                &records[start + UNIT_BYTES..end],
+            );
             // Before the header of the next one.
             fence(Ordering::Release);
             start = end;

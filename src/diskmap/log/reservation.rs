@@ -47,7 +47,8 @@ impl Reservation<'_> {
         let unit = self.segment_unit + self.first_unit;
         let seed = record::crc_seed(self.segment_seed, unit);
         scratch.clear();
-        let (tail, offset_bytes) = (&self.lane.shared().tail, self.first_unit as usize * UNIT_BYTES);
+        let (tail, offset_bytes) =
+            (&self.lane.shared().tail, self.first_unit as usize * UNIT_BYTES);
         if tail.table().is_some() {
             record::encode_unsealed(scratch, kind, key, value, unit);
             tail.store_described(self.buffer, offset_bytes, scratch, |_| seed);

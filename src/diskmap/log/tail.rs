@@ -124,8 +124,7 @@ impl Tail {
         debug_assert!(u64::from(buffer_count) < 1 << BUFFER_BITS && block_bytes.is_power_of_two());
         let bytes = buffer_count as usize * block_bytes;
         reserve.reserve("the tail of a map", bytes as u64)?;
-        let (table, memory) =
-            map(bytes as u64).inspect_err(|_| reserve.release(bytes as u64))?;
+        let (table, memory) = map(bytes as u64).inspect_err(|_| reserve.release(bytes as u64))?;
         let buffers = (0..buffer_count)
             .map(|_| BufferState {
                 id: AtomicU64::new(0),

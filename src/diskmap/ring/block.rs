@@ -69,3 +69,90 @@ fn check(bytes: &[u8], frame: Frame, unit: u32) -> Result<usize, &'static str> {
         Err(_) => Err(NONE),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAME: Frame = Frame { first_unit: 1024, lead_units: 2, segment_seed: 77, key_bytes: 32 };
+    const UNITS: u32 = 64;
+
+    fn seed(unit: u32) -> u32 {
+        record::crc_seed(FRAME.segment_seed, FRAME.first_unit + unit)
+    }
+
+    /// A record as words, and the word that makes padding of it.
+    fn record(unit: u32, number: u8, length: usize) -> (Vec<u64>, u64) {
+        let mut bytes = Vec::new();
+        let value = vec![number; length];
+        let at = FRAME.first_unit + unit;
+        record::encode(&mut bytes, Kind::Put, &[number; 32], &value, at, seed(unit));
+        let words: Vec<u64> =
+            bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
+        let padding = record::padding_header((bytes.len() / UNIT_BYTES) as u32, at, seed(unit));
+        (words, u64::from_le_bytes(*padding.first_chunk().unwrap()))
+    }
+
+    /// The first bytes of the keys in a block that is record after record to its end.
+    fn keys(bytes: &[u8]) -> Vec<u8> {
+        let (mut unit, mut keys) = (FRAME.lead_units, Vec::new());
+        while unit < (bytes.len() / UNIT_BYTES) as u32 {
+            let record = &bytes[unit as usize * UNIT_BYTES..];
+            let total = check(record, FRAME, unit).unwrap();
+            if Header::decode(record.first_chunk().unwrap()).unwrap().kind == Kind::Put {
+                keys.push(record[HEADER_BYTES]);
+            }
+            unit += total.div_ceil(UNIT_BYTES) as u32;
+        }
+        assert_eq!(unit as usize * UNIT_BYTES, bytes.len());
+        keys
+    }
+
+    /// Three reservations of a record each: the first complete, the second after each of its
+    /// stores, the third complete.
+    #[test]
+    fn holes_at_every_store_hide_nothing_behind_them() {
+        let (first, last) = (record(2, 1, 40), record(24, 3, 60));
+        let (second, padding) = record(8, 2, 150);
+        let mut stores = vec![(1, second[1]), (0, padding)];
+        stores.extend(second.iter().copied().enumerate().skip(2));
+        stores.push((0, second[0]));
+        for done in 0..=stores.len() {
+            let mut words = vec![0; UNITS as usize * 2];
+            words[0..4].fill(u64::MAX);
+            words[4..4 + first.0.len()].copy_from_slice(&first.0);
+            words[48..48 + last.0.len()].copy_from_slice(&last.0);
+            for (word, value) in &stores[..done] {
+                words[16 + word] = *value;
+            }
+            let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            mend(&mut bytes, FRAME).unwrap();
+            let expected: &[u8] = if done == stores.len() { &[1, 2, 3] } else { &[1, 3] };
+            assert_eq!(keys(&bytes), expected, "after {done} of {} stores", stores.len());
+            let again = bytes.clone();
+            mend(&mut bytes, FRAME).unwrap();
+            assert_eq!(bytes, again, "a mended block has no holes");
+        }
+    }
+
+    #[test]
+    fn damage_is_no_hole() {
+        let (words, _) = record(2, 1, 100);
+        let mut whole = vec![0; UNITS as usize * UNIT_BYTES];
+        for (i, word) in words.iter().enumerate() {
+            whole[32 + i * 8..][..8].copy_from_slice(&word.to_le_bytes());
+        }
+        for bit in 32 * 8..(32 + HEADER_BYTES + 32 + 100) * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let (unit, reason) = mend(&mut bytes, FRAME).unwrap_err();
+            assert!(unit == 2 && reason.contains("in the ring"), "bit {bit}: {unit} {reason}");
+        }
+        // Behind the last record nothing was stored.
+        for unit in 12..UNITS {
+            let mut bytes = whole.clone();
+            bytes[unit as usize * UNIT_BYTES] = 1;
+            assert_eq!(mend(&mut bytes, FRAME).unwrap_err().0, unit);
+        }
+    }
+}

@@ -142,7 +142,8 @@ impl Image {
         let block_units = self.block_units();
         let last = blocks.last().map_or(0, |held| held.claim.block);
         let is_unfinished = |held: &&Held| !held.is_written || held.claim.block == last;
-        let longs: BTreeSet<_> = blocks.iter().filter(is_unfinished).map(|h| h.claim.long).collect();
+        let longs: BTreeSet<_> =
+            blocks.iter().filter(is_unfinished).map(|h| h.claim.long).collect();
         let longs: Vec<_> = longs.into_iter().filter(|(_, units)| *units > 0).collect();
         if longs.is_empty() && blocks.iter().all(|held| held.is_written) {
             return Ok(());
@@ -294,7 +295,11 @@ fn read_table(path: &Path, file: &dyn StorageFile, header: &Header) -> Result<Ve
     for (buffer, entry) in (0..geometry.buffers).zip(table.as_chunks::<ENTRY_BYTES>().0) {
         let at = HEADER_BYTES as u64 + u64::from(buffer) * ENTRY_BYTES as u64;
         let wrong = |offset: u64| {
-            corrupt(path, at + offset, "the checksum of an entry of the ring's table does not match")
+            corrupt(
+                path,
+                at + offset,
+                "the checksum of an entry of the ring's table does not match",
+            )
         };
         let Some((claim, is_written)) = decode(header.ring_id, buffer, entry).map_err(wrong)?
         else {

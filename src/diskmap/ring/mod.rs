@@ -14,6 +14,8 @@ mod block;
 mod header;
 mod image;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub(super) use header::{Geometry, Owner, Place, leftovers};
 pub(super) use image::{Image, LaneEnd};
