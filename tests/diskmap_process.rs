@@ -1,7 +1,7 @@
 //! Process maps: whatever was acknowledged is there after a kill, without any sync. What a killed
 //! process leaves are its files as they are at some moment; here they are copied while it stands
 //! still. `diskmap_process_killed.rs` kills for real.
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests")]
 
 #[path = "common/maps.rs"]
 mod maps;
@@ -328,8 +328,8 @@ fn segments_that_are_missing_or_damaged_are_no_torn_log() {
     let is_segment = |path: &PathBuf| path.extension().is_some_and(|end| end == "seg");
     let segments: Vec<_> = files(&killed[0]).into_iter().filter(is_segment).collect();
     assert!(segments.len() > 4);
-    for number in 0..segments.len() {
-        let name = segments[number].file_name().unwrap();
+    for segment in &segments {
+        let name = segment.file_name().unwrap();
         let missing = copies(&killed);
         std::fs::remove_file(missing[0].path().join(STORE).join(name)).unwrap();
         assert!(matches!(open(&missing), Err(Error::Corrupt { .. })), "without {name:?}");

@@ -109,6 +109,11 @@ func checkKind(kind, text string) (err error) {
 		if strings.Contains(text, "|") {
 			err = fmt.Errorf("takes one directory, not %q", text)
 		}
+	case "library dir":
+		// It stands in a line of the library's text.
+		if strings.ContainsAny(text, "|\n#") {
+			err = fmt.Errorf("takes one directory without |, # and line breaks, not %q", text)
+		}
 	case "dirs":
 		err = checkDirs(text)
 	case "size":

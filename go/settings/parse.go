@@ -148,7 +148,7 @@ func (s *Settings) Validate() error {
 }
 
 // Text is the library's part as "key = value" lines: the runtime's and the maps' keys that are set,
-// without directories, which differ by use. Durations are in milliseconds.
+// without the directories that differ by use. Durations are in milliseconds.
 func (s *Settings) Text() string {
 	var text strings.Builder
 	for _, f := range fields {

@@ -44,7 +44,7 @@ type Settings struct {
 	TxMapName            string `key:"txMapName" kind:"name" default:"" desc:"name of a map's subdirectories, of which a second map is refused; empty: its own"`
 	TxMapPrefault        string `key:"txMapPrefault" kind:"off|on" default:"" desc:"touch the tail's memory at opening, so that no write pays for that"`
 	TxMapDurability      string `key:"txMapDurability" kind:"ephemeral|process|durable" default:"" desc:"durable: what was synced survives a power cut and is there when a map of this txMapName is opened again; process: so is all that was acknowledged if only the process was killed"`
-	TxMapRingDir         string `key:"txMapRingDir" kind:"dir" default:"" desc:"directory for the ring of a process map, such as one on tmpfs; empty: the map's first directory"`
+	TxMapRingDir         string `key:"txMapRingDir" kind:"library dir" default:"" desc:"directory for the ring of a process map, such as one on tmpfs; empty: the map's first directory"`
 	TxMapSyncOnSeal      string `key:"txMapSyncOnSeal" kind:"off|on" default:"" desc:"sync each segment when its last block is written, so that a later sync has less to do"`
 
 	TxMapCompaction          string `key:"txMapCompaction" kind:"auto|on|off" default:"" desc:"move live records out of mostly dead segments, so that their space is freed"`

@@ -169,3 +169,14 @@ func ExampleParse() {
 	// [/disk1 /disk2] 2G <nil>
 	// line 1: bad setting: txMapDir is not known; did you mean txMapDirs?
 }
+
+// The one directory of the library's own goes to it with the other keys.
+func TestRingDirectoryIsTheLibrarys(t *testing.T) {
+	s, err := settings.Parse("txMapRingDir = /dev/shm/pool\ntxMapDurability = process")
+	if want := "txMapDurability = process\ntxMapRingDir = /dev/shm/pool\n"; err != nil || s.Text() != want {
+		t.Errorf("%q, %v; want %q", s.Text(), err, want)
+	}
+	if err := new(settings.Settings).Set("txMapRingDir", "/a|/b"); err == nil {
+		t.Error("two directories for one ring")
+	}
+}

@@ -216,8 +216,8 @@ func (m *DiskTxMap[H, V]) FlushContext(ctx context.Context) error {
 }
 
 // Sync makes everything that is in the map now survive a power cut; the map must have been opened
-// with WithDurability or WithProcessDurability. It gives up waiting for writes when ctx ends. An error of the disk
-// stops the map.
+// with WithDurability or WithProcessDurability. It gives up waiting for writes when ctx ends. An
+// error of the disk stops the map.
 func (m *DiskTxMap[H, V]) Sync(ctx context.Context) error { return m.core.sync(ctx) }
 
 // Err is the first error of a call without an error result since the last TakeErr, or the error

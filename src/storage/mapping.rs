@@ -3,9 +3,9 @@
 //! The only module, beside the index's arena, that maps memory. A file's space is reserved before
 //! it is mapped, so that a full disk is an error here and never a SIGBUS at a later store; file
 //! systems that write elsewhere than they reserved (copy on write) are refused for the same reason.
-//! An unlinked file has no name by the time the mapping exists, and its descriptor is closed: nobody
-//! else can shorten it, and it disappears with the mapping or the process. A file with a name has
-//! to lie in a directory that its owner has locked.
+//! An unlinked file has no name by the time the mapping exists, and its descriptor is closed:
+//! nobody else can shorten it, and it disappears with the mapping or the process. A file with a
+//! name has to lie in a directory that its owner has locked.
 //!
 //! Threads: a `Mapping` may be shared. It hands out raw pointers and atomics only; who makes plain
 //! references from the pointers keeps them from overlapping with writes.
@@ -139,7 +139,7 @@ impl Mapping {
     ///
     /// # Errors
     /// As for [`Mapping::unlinked_file`]; [`Error::Corrupt`] if the file is shorter.
-    pub fn file(path: &Path, range: Range<u64>) -> Result<Self> {
+    pub(crate) fn file(path: &Path, range: Range<u64>) -> Result<Self> {
         let (len, mapped) = sizes(range.end.saturating_sub(range.start))?;
         let io_error = |op, errno: Errno| Error::io(op, path, None, errno.into());
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
@@ -155,8 +155,8 @@ impl Mapping {
             return Err(Error::Corrupt { path: path.to_owned(), offset: range.start, reason });
         }
         reserve_space(&file, path, range.end)?;
-        // SAFETY: a new mapping at an address of the kernel's choice; all of its bytes are reserved,
-        // and nobody shortens a file in a directory that is locked.
+        // SAFETY: a new mapping at an address of the kernel's choice; all of its bytes are
+        // reserved, and nobody shortens a file in a directory that is locked.
         let address = unsafe {
             rustix::mm::mmap(
                 std::ptr::null_mut(),

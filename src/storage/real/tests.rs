@@ -200,6 +200,7 @@ fn files_and_directories_of_other_kinds_are_errors_that_name_them() {
     assert_eq!(exists.os_errno(), Errno::EXIST.raw_os_error());
     assert!(storage.create_dir_all(&file).unwrap_err().to_string().contains("b/file"));
     assert!(storage.open_read(&path.join("none")).is_err());
+    assert!(storage.open_write(&path.join("none")).is_err());
     assert_eq!(storage.read_dir(&path).unwrap(), std::slice::from_ref(&file));
     assert!(storage.remove_dir(&path).is_err());
     storage.sync_dir(&path).unwrap();
