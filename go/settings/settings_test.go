@@ -173,7 +173,8 @@ func ExampleParse() {
 // The one directory of the library's own goes to it with the other keys.
 func TestRingDirectoryIsTheLibrarys(t *testing.T) {
 	s, err := settings.Parse("txMapRingDir = /dev/shm/pool\ntxMapDurability = process")
-	if want := "txMapDurability = process\ntxMapRingDir = /dev/shm/pool\n"; err != nil || s.Text() != want {
+	want := "txMapDurability = process\ntxMapRingDir = /dev/shm/pool\n"
+	if err != nil || s.Text() != want {
 		t.Errorf("%q, %v; want %q", s.Text(), err, want)
 	}
 	if err := new(settings.Settings).Set("txMapRingDir", "/a|/b"); err == nil {
