@@ -35,6 +35,12 @@ impl Reservation<'_> {
         location(self.base_units + u64::from(self.first_unit + unit))
     }
 
+    /// The unit, counted from the start of the reservation, of a record in it.
+    pub(crate) fn unit(&self, location: Location) -> u32 {
+        // Within a block, which has fewer than 2^32 units.
+        (location.units() - self.base_units) as u32 - self.first_unit
+    }
+
     /// The sequence number of a record at `unit`: the order of reservation in the lane.
     pub(crate) fn seq(&self, unit: u32) -> u64 {
         let segment = self.lane.table().place_of_units(self.base_units).slot;
@@ -74,19 +80,14 @@ impl Reservation<'_> {
         scratch.clear();
         for (key, value) in records {
             let seq = self.segment_unit + unit_in_block + (scratch.len() / UNIT_BYTES) as u32;
-            if scratch.is_empty() {
-                self.prefetch_room(
-                    unit_in_block,
-                    PIECE_BYTES.min(self.units as usize * UNIT_BYTES),
-                );
-            }
             record::encode_unsealed(scratch, Kind::Put, key, value, seq);
             if scratch.len() >= PIECE_BYTES {
                 unit_in_block += self.store_piece(unit_in_block, scratch);
             }
         }
         unit_in_block += self.store_piece(unit_in_block, scratch);
-        self.prefetch_room(unit_in_block, NEXT_BYTES);
+        // Many leave around the cache, so only the line that the next ones begin in is wanted.
+        self.prefetch_room(unit_in_block, if self.count > 1 { UNIT_BYTES } else { NEXT_BYTES });
     }
 
     fn prefetch_room(&self, unit_in_block: u32, bytes: usize) {
@@ -101,7 +102,13 @@ impl Reservation<'_> {
     fn store_piece(&self, unit_in_block: u32, records: &mut Vec<u8>) -> u32 {
         let first_unit = self.segment_unit + unit_in_block;
         record::seal_all(records, |unit| record::crc_seed(self.segment_seed, first_unit + unit));
-        self.lane.shared().tail.store(self.buffer, unit_in_block as usize * UNIT_BYTES, records);
+        let tail = &self.lane.shared().tail;
+        let offset_bytes = unit_in_block as usize * UNIT_BYTES;
+        if self.count > 1 {
+            tail.store_far(self.buffer, offset_bytes, records);
+        } else {
+            tail.store(self.buffer, offset_bytes, records);
+        }
         let units = (records.len() / UNIT_BYTES) as u32;
         records.clear();
         units
