@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use blocktier::Hash;
 use blocktier::hash::{Sha256d, Sha256dKernel};
+use blocktier::storage::HugePages;
 use blocktier::subtree::{MerkleLevels, Node, merkle};
 use sha2::{Digest, Sha256};
 
@@ -182,7 +183,7 @@ fn root_rows<'a>(
     let fastest = Sha256d::new(Sha256dKernel::Auto).unwrap();
     let levels = move || {
         fastest.select();
-        MerkleLevels::heap(nodes).unwrap().root()
+        MerkleLevels::in_memory(nodes, HugePages::Transparent).unwrap().root()
     };
     add(format!("root and kept levels, {}", fastest.kernel().name()), Box::new(levels));
     rows

@@ -8,7 +8,7 @@ mod reference;
 
 use blocktier::Hash;
 use blocktier::hash::{Sha256d, Sha256dKernel};
-use blocktier::storage::MappingOptions;
+use blocktier::storage::{HugePages, MappingOptions};
 use blocktier::subtree::inpoints::{Outpoint, TxInpoints, encode};
 use blocktier::subtree::{
     BlockShape, LeafBytes, MerkleLevels, MerkleProof, Node, NodeArray, ReadLimits, Subtree,
@@ -331,6 +331,23 @@ fn every_kernel_gives_the_same_trees() {
         assert_eq!(Sha256d::selected(), kernel);
     }
     Sha256d::new(Sha256dKernel::Auto).unwrap().select();
+}
+
+/// 60,000 leaves, whose levels fill less than 4 MiB, and 70,000, whose levels get their own pages.
+#[test]
+fn levels_in_pages_are_the_levels_on_the_heap() {
+    let all = leaves(70_000);
+    for (count, huge_pages) in
+        [(60_000, HugePages::Off), (70_000, HugePages::Off), (70_000, HugePages::Transparent)]
+    {
+        let leaves = &all[..count];
+        let levels = MerkleLevels::in_memory(leaves, huge_pages).unwrap();
+        let heap = MerkleLevels::heap(leaves).unwrap();
+        assert!(!levels.is_mapped());
+        assert_eq!(levels.leaves(), leaves);
+        assert_eq!(levels.root(), reference::merkle_root(leaves));
+        assert_eq!(levels.proof(count - 1).unwrap(), heap.proof(count - 1).unwrap());
+    }
 }
 
 #[test]

@@ -59,6 +59,12 @@ impl Sha256dKernel {
         }
     }
 
+    /// The kernel of this name; `Auto` if there is none.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self::ALL.into_iter().find(|kernel| kernel.name() == name).unwrap_or(Self::Auto)
+    }
+
     /// The kernels that this processor runs, the fastest first; at least the portable one.
     pub fn available() -> impl Iterator<Item = Sha256d> {
         Self::ALL.into_iter().filter_map(|kernel| Sha256d::new(kernel).ok())

@@ -16,10 +16,13 @@ use super::merkle::{BLOCK_LEAVES, BLOCK_LEVELS, PARALLEL_BLOCKS, hash_level, hei
 use super::plain_array::PlainArray;
 use crate::error::{Error, Result};
 use crate::hash::{Sha256d, sha256d_pair};
-use crate::storage::MappingOptions;
+use crate::storage::{HugePages, MappingOptions};
 use crate::types::Hash;
 
 const WHAT: &str = "Merkle levels";
+
+/// Hashes from which on levels in RAM get pages of their own: 4 MiB of them, two huge pages.
+const ANONYMOUS_HASHES: usize = (4 << 20) / size_of::<Hash>();
 
 /// The kept levels of one tree.
 ///
@@ -59,6 +62,20 @@ impl MerkleLevels {
     pub fn heap<L: Leaves + ?Sized>(leaves: &L) -> Result<Self> {
         let hashes = PlainArray::heap(WHAT, hashes_of(leaves.count())?)?;
         Ok(Self::build(hashes, leaves))
+    }
+
+    /// Builds all levels over `leaves` in RAM: anonymous pages, huge ones if asked for, where the
+    /// levels fill some; the heap below that.
+    ///
+    /// # Errors
+    ///
+    /// As [`heap`](Self::heap).
+    pub fn in_memory<L: Leaves + ?Sized>(leaves: &L, huge_pages: HugePages) -> Result<Self> {
+        let count = hashes_of(leaves.count())?;
+        if count < ANONYMOUS_HASHES {
+            return Self::heap(leaves);
+        }
+        Ok(Self::build(PlainArray::anonymous(WHAT, count, huge_pages)?, leaves))
     }
 
     /// Builds all levels over `leaves` in an unlinked file in `dir`.
