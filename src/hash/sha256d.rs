@@ -120,8 +120,7 @@ impl Sha256d {
     /// [`Error::Unsupported`] if the processor lacks the instructions.
     pub fn new(kernel: Sha256dKernel) -> Result<Self> {
         if kernel == Sha256dKernel::Auto {
-            let portable = Self { kernel: Sha256dKernel::Portable, ..Self::PORTABLE };
-            return Ok(Sha256dKernel::available().next().unwrap_or(portable));
+            return Ok(Sha256dKernel::available().next().unwrap_or(Self::PORTABLE));
         }
         Self::detect(kernel).ok_or_else(|| {
             let name = kernel.name();
@@ -141,7 +140,7 @@ impl Sha256d {
             Sha256dKernel::Avx512 => (Some(Wide::Avx512(Avx512::detect()?)), best),
             Sha256dKernel::Avx2 => (Some(Wide::Avx2(Avx2::detect()?)), best),
             Sha256dKernel::ShaNi => (None, sha_ni?),
-            Sha256dKernel::Portable => (None, Narrow::Portable),
+            Sha256dKernel::Portable => return Some(Self::PORTABLE),
             Sha256dKernel::Auto | Sha256dKernel::ArmSha2 => return None,
         };
         Some(Self { kernel, wide, narrow })
