@@ -102,7 +102,7 @@ func TestRootHashesNameWhatHasNone(t *testing.T) {
 	}
 }
 
-// TestRootHashesInAnyOrderAtOnce would hang if locks were taken in the order of the arguments.
+// TestRootHashesInAnyOrderAtOnce is for the race detector; the order of locks has its own test.
 func TestRootHashesInAnyOrderAtOnce(t *testing.T) {
 	trees, want := someTrees(t)
 	reversed := make([]*tree, len(trees))
