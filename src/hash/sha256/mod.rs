@@ -19,9 +19,11 @@ pub(super) mod avx2;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 pub(super) mod avx512;
 mod constants;
+#[cfg(any(all(target_arch = "x86_64", not(miri)), test))]
 mod lanes;
 pub(super) mod pairs;
 pub(super) mod portable;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 pub(super) mod sha_ni;
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
 mod streams;
