@@ -11,7 +11,8 @@ NATIVE_LIBS := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo demo-10m test soak lint ci bench-txmap bench-ram bench-index install clean
+.PHONY: help build demo demo-10m test soak lint ci bench-txmap bench-ram bench-index bench-hash
+.PHONY: install clean
 .PHONY: library-release library-checked header native-libs
 
 help: ## List the targets
@@ -63,6 +64,9 @@ bench-ram: ## Benchmark the map in RAM from Rust, beside crossbeam-skiplist and 
 
 bench-index: ## Benchmark the index alone
 	cargo bench --bench index
+
+bench-hash: ## Benchmark sha256d and Merkle roots, beside sha2 and bitcoin_hashes
+	cargo bench --bench hash
 
 # A profile with optimisation, debug assertions and overflow checks: what the Go tests link. Tools
 # and benchmarks link the release build; each target puts the one it needs in place first.

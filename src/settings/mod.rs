@@ -14,6 +14,7 @@ pub use compaction::CompactionSettings;
 pub use table::{Kind, SETTINGS, Scope, SettingSpec, Value};
 pub use text::Values;
 
+use crate::hash::Sha256dKernel;
 use crate::storage::HugePages;
 use crate::{Error, Result};
 
@@ -48,6 +49,8 @@ pub struct RuntimeSettings {
     pub fault_ahead: bool,
     /// The index's scan kernel.
     pub kernel: KernelChoice,
+    /// How the process computes sha256d.
+    pub hash_kernel: Sha256dKernel,
     /// Reads that one batch keeps in flight.
     pub read_ring_depth: u32,
     /// Where mapped subtrees go; `None` keeps them in memory.
@@ -95,6 +98,7 @@ impl RuntimeSettings {
                 "scalar" => KernelChoice::Scalar,
                 _ => KernelChoice::Auto,
             },
+            hash_kernel: Sha256dKernel::named(values.word(&table::HASH_KERNEL)),
             // The table's range ends far below u32::MAX.
             read_ring_depth: u32::try_from(values.number(&table::READ_RING_DEPTH))
                 .unwrap_or(u32::MAX),

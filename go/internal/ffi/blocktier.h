@@ -602,6 +602,15 @@ blocktier_status_t blocktier_subtree_root(const void *nodes,
                                           uint8_t *root,
                                           struct blocktier_error_t *error);
 
+// The roots of `n` subtrees at once, on all processors: `nodes[i]` points to `counts[i]` nodes of
+// 48 bytes, 8-byte aligned. `roots` is memory for n × 32 bytes. One subtree without nodes is an
+// error that names it, and no root is written.
+blocktier_status_t blocktier_subtree_roots(const void *const *nodes,
+                                           const size_t *counts,
+                                           size_t n,
+                                           uint8_t *roots,
+                                           struct blocktier_error_t *error);
+
 // The root over `n` hashes of 32 bytes, lifted to `padded_height` if that is above 0.
 blocktier_status_t blocktier_merkle_root(const uint8_t *hashes,
                                          size_t n,

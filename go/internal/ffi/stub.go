@@ -192,6 +192,11 @@ func SubtreeRoot(unsafe.Pointer, int, *[32]byte, uint32) ([32]byte, error) {
 	return [32]byte{}, errMissing
 }
 
+// SubtreeRoots fails: this build has no library.
+func SubtreeRoots([]unsafe.Pointer, []uintptr, [][32]byte) error {
+	return errMissing
+}
+
 // MerkleRoot fails: this build has no library.
 func MerkleRoot([]byte, uint32) ([32]byte, error) {
 	return [32]byte{}, errMissing
