@@ -166,7 +166,9 @@ fn a_record_that_is_lost_does_not_bring_an_older_one_back() {
                 if is_exact {
                     assert!(wrong.iter().all(|wrong| *wrong == number), "{what}: {wrong:?}");
                 }
-                assert!(names(&damaged).iter().any(|name| name.ends_with(".seg.aside")), "{what}");
+                let has = |end: &str| names(&damaged).iter().any(|name| name.ends_with(end));
+                assert!(has(".seg.aside"), "{what}");
+                assert_eq!(has(".sum.aside"), end == End::Clean, "{what}");
             }
         }
         assert_eq!(records_of(&segment(&dirs), SET_TWICE[0]).len(), 2);
@@ -280,6 +282,58 @@ fn files_that_are_missing_or_do_not_belong() {
     assert_eq!(planned.steps[0].action, Action::SetAside);
     assert_eq!(wrong_keys(&damaged, &expected), [0; 0]);
     assert!(names(&damaged).contains(&"001-0000-00000007.seg.aside".to_owned()));
+}
+
+#[test]
+fn what_does_no_harm_is_named_and_left_alone() {
+    let (dirs, _) = build(1, End::Clean);
+    let map = stores::open(&dirs).unwrap();
+    map.clear().unwrap();
+    map.set(&key(1), b"one", 0, Wait::Allowed).unwrap();
+    drop(map);
+    let store = dirs[0].path().join(stores::STORE);
+    let put = |name: &str| std::fs::write(store.join(name), [7; 4096]).unwrap();
+    put("MANIFEST.new");
+    put("notes.txt");
+    put("000-0001-00000123.sum");
+    // Of the content before the clear, and behind the end of the log.
+    put("000-0000-00000005.seg");
+    put("000-0001-00000099.seg");
+    let kinds = |kind| move |finding: &&blocktier::diskmap::check::Finding| finding.kind == kind;
+    let report = check(&dirs);
+    let count = |kind| report.findings.iter().filter(kinds(kind)).count();
+    assert_eq!(count(FindingKind::FileLeftover), 3, "{:?}", report.findings);
+    assert_eq!(count(FindingKind::SegmentLeftover), 2);
+    assert_eq!((report.findings.len(), report.worst()), (5, Meaning::Harmless));
+    assert_eq!(report.totals.live, 1);
+    assert!(mend(&dirs, false).steps.is_empty());
+    assert_eq!(names(&dirs).len(), 8);
+    let map = stores::open(&dirs).unwrap();
+    assert!(map.exists(&key(1), Wait::Allowed).unwrap() && map.len() == 1);
+}
+
+#[test]
+fn a_torn_end_does_no_harm_and_a_stale_directory_is_a_loss() {
+    let (dirs, expected) = build(1, End::Killed);
+    let whole = check(&dirs);
+    let path = segment(&dirs);
+    let bytes = std::fs::read(&path).unwrap();
+    let end = (bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1).next_multiple_of(4096);
+    flip(&path, end + 77, 1);
+    let torn = check(&dirs);
+    assert_eq!((torn.findings.len(), torn.worst()), (1, Meaning::Harmless));
+    assert_eq!(torn.findings[0].kind, FindingKind::TornEnd);
+    assert_eq!(torn.totals.live, whole.totals.live);
+    assert_eq!(wrong_keys(&dirs, &expected), [0; 0]);
+    // One of two directories is that of an earlier sync.
+    let (dirs, _) = build(2, End::Clean);
+    let old = stores::copies(&dirs);
+    drop(stores::open(&dirs).unwrap());
+    std::fs::copy(stores::manifest(old[1].path()), stores::manifest(dirs[1].path())).unwrap();
+    let report = check(&dirs);
+    assert_eq!(report.findings[0].kind, FindingKind::ManifestInconsistent);
+    assert_eq!(report.worst(), Meaning::Lost);
+    assert!(report.findings[0].text.contains("older copy"));
 }
 
 #[test]

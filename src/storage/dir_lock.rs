@@ -89,6 +89,15 @@ impl DirLock {
     /// Who has `dir`, if somebody alive does. Nothing is changed: nobody can take the directory
     /// while this looks, and an owner's lock is left alone.
     ///
+    /// ```
+    /// use blocktier::storage::DirLock;
+    /// # let dir = tempfile::tempdir()?;
+    /// assert_eq!(DirLock::owner(dir.path())?, None);
+    /// let lock = DirLock::acquire(dir.path(), "transaction map")?;
+    /// assert!(DirLock::owner(dir.path())?.unwrap().starts_with("transaction map, pid "));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Io`] where there is a lock file that cannot be opened.
     pub fn owner(dir: &Path) -> Result<Option<String>> {

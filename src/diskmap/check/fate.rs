@@ -13,8 +13,8 @@ use super::lane::{Checked, Lane, Lost, bytes_of, is_value};
 use super::report::{FindingKind, Meaning};
 use super::segment::{KEY_BYTES_MAX, KeyBytes};
 use super::summary::Item;
-use crate::Result;
 use crate::diskmap::log::record::Kind;
+use crate::{Error, Result};
 
 /// What goes where damage is, or where a commit is of no use any more.
 #[derive(Debug, Clone)]
@@ -74,58 +74,95 @@ enum Fate {
     Unknown,
 }
 
+/// A record while live ones are counted.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    hash: u128,
+    seq: u64,
+    target: u64,
+    units: u32,
+    /// Position in the lane's segments.
+    segment: u32,
+    kind: Kind,
+}
+
 /// Counts live and dead records of a lane. Returns the newest commits whose long record is not
 /// there: the position of their segment, and the record.
 pub(super) fn count(context: &mut Context<'_>, lane: &Lane) -> Result<Vec<(usize, Item)>> {
-    const ENTRY_BYTES: u64 = size_of::<(u128, u64, u32, u32, u64)>() as u64;
     let records: u64 = lane.segments.iter().map(|segment| segment.records).sum();
-    let parts = (records * ENTRY_BYTES).div_ceil(context.memory_bytes.max(1 << 20)).max(1);
+    let bytes = records * size_of::<Entry>() as u64;
+    let parts = bytes.div_ceil(context.memory_bytes.max(1 << 20)).max(1);
     let mut dangling = Vec::new();
     for part in 0..parts {
-        // The lower half of the hash chooses the directory, the upper one the part.
-        let is_in = |hash: u128| ((hash >> 64) * u128::from(parts)) >> 64 == u128::from(part);
-        let mut found: Vec<(u128, u64, usize, Item)> = Vec::new();
-        let mut longs: HashMap<u64, Item> = HashMap::new();
-        let mut all_bytes = 0;
-        for (position, segment) in lane.segments.iter().enumerate() {
-            segment.records(context, &lane.files, &mut |item| {
-                if !is_in(item.hash) {
-                    return;
-                }
-                all_bytes += u64::from(item.units) * 16;
-                let seq = segment.id.seq(item.unit);
-                if item.kind == Kind::Long {
-                    longs.insert(seq, *item);
-                } else {
-                    found.push((item.hash, seq, position, *item));
-                }
-            })?;
-        }
-        let total = (found.len() + longs.len()) as u64;
-        found.sort_unstable_by_key(|(hash, seq, ..)| (*hash, *seq));
-        let (mut live, mut live_records, mut live_bytes) = (0, 0, 0);
-        for versions in found.chunk_by(|a, b| a.0 == b.0) {
-            let Some((hash, _, position, newest)) = versions.last() else { continue };
-            let long = longs.get(&newest.target).filter(|long| long.hash == *hash);
-            match (newest.kind, long) {
-                (Kind::Put, _) => {
-                    (live, live_records) = (live + 1, live_records + 1);
-                    live_bytes += u64::from(newest.units) * 16;
-                }
-                (Kind::Commit, Some(long)) => {
-                    (live, live_records) = (live + 1, live_records + 2);
-                    live_bytes += u64::from(newest.units + long.units) * 16;
-                }
-                (Kind::Commit, None) => dangling.push((*position, *newest)),
-                _ => {}
-            }
-        }
-        context.totals.live += live;
-        context.totals.dead += total - live_records;
-        context.totals.live_bytes += live_bytes;
-        context.totals.dead_bytes += all_bytes - live_bytes;
+        count_part(context, lane, (part, parts), records / parts, &mut dangling)?;
     }
     Ok(dangling)
+}
+
+/// Counts one part of the keys, of which it has about `expected` records.
+fn count_part(
+    context: &mut Context<'_>,
+    lane: &Lane,
+    (part, parts): (u64, u64),
+    expected: u64,
+    dangling: &mut Vec<(usize, Item)>,
+) -> Result<()> {
+    // The lower half of the hash chooses the directory, the upper one the part.
+    let is_in = |hash: u128| ((hash >> 64) * u128::from(parts)) >> 64 == u128::from(part);
+    let mut found: Vec<Entry> = Vec::new();
+    // Parts differ by a few in a thousand; a little room keeps it from growing.
+    let capacity = expected + expected / 64 + 1024;
+    found.try_reserve_exact(capacity as usize).map_err(|_| Error::OutOfMemory {
+        what: "the check of a map",
+        bytes: capacity * size_of::<Entry>() as u64,
+        available: u64::MAX,
+    })?;
+    let mut longs: HashMap<u64, Item> = HashMap::new();
+    let mut all_bytes = 0;
+    for (position, segment) in lane.segments.iter().enumerate() {
+        segment.records(context, &lane.files, &mut |item| {
+            if !is_in(item.hash) {
+                return;
+            }
+            let Item { hash, unit, units, kind, target } = *item;
+            all_bytes += u64::from(units) * 16;
+            let seq = segment.id.seq(unit);
+            if kind == Kind::Long {
+                longs.insert(seq, *item);
+            } else {
+                found.push(Entry { hash, seq, target, units, segment: position as u32, kind });
+            }
+        })?;
+    }
+    let total = (found.len() + longs.len()) as u64;
+    found.sort_unstable_by_key(|entry| (entry.hash, entry.seq));
+    let (mut live, mut live_records, mut live_bytes) = (0, 0, 0);
+    for versions in found.chunk_by(|a, b| a.hash == b.hash) {
+        let Some(newest) = versions.last() else { continue };
+        let long = longs.get(&newest.target).filter(|long| long.hash == newest.hash);
+        match (newest.kind, long) {
+            (Kind::Put, _) => {
+                (live, live_records) = (live + 1, live_records + 1);
+                live_bytes += u64::from(newest.units) * 16;
+            }
+            (Kind::Commit, Some(long)) => {
+                (live, live_records) = (live + 1, live_records + 2);
+                live_bytes += u64::from(newest.units + long.units) * 16;
+            }
+            (Kind::Commit, None) => {
+                let Entry { hash, seq, target, units, segment, kind } = *newest;
+                let position = segment as usize;
+                let unit = (seq - lane.segments[position].id.seq(0)) as u32;
+                dangling.push((position, Item { hash, unit, units, kind, target }));
+            }
+            _ => {}
+        }
+    }
+    context.totals.live += live;
+    context.totals.dead += total - live_records;
+    context.totals.live_bytes += live_bytes;
+    context.totals.dead_bytes += all_bytes - live_bytes;
+    Ok(())
 }
 
 /// Decides about all damage of a lane and reports it.

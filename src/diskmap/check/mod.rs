@@ -108,6 +108,29 @@ pub fn verify(
 ///
 /// # Errors
 /// As for [`verify`].
+///
+/// ```no_run
+/// use std::ops::ControlFlow;
+///
+/// use blocktier::diskmap::check::{CheckOptions, plan_repair};
+/// use blocktier::settings::RuntimeSettings;
+/// use blocktier::storage::RealStorage;
+///
+/// let storage = RealStorage::new(&RuntimeSettings::default());
+/// let dirs = ["/disk-a/maps".into(), "/disk-b/maps".into()];
+/// let options = CheckOptions { name: Some("pool".to_owned()), ..CheckOptions::default() };
+/// let plan = plan_repair(&storage, &dirs, &options, &mut |progress| {
+///     eprintln!("{} of {} bytes", progress.done_bytes, progress.total_bytes);
+///     ControlFlow::Continue(())
+/// })?;
+/// for loss in &plan.losses {
+///     println!("lost: {loss}");
+/// }
+/// for step in &plan.steps {
+///     println!("{step}");
+/// }
+/// # Ok::<(), blocktier::Error>(())
+/// ```
 pub fn plan_repair(
     storage: &dyn Storage,
     dirs: &[PathBuf],

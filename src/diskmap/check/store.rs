@@ -188,6 +188,10 @@ fn read_manifest(context: &mut Context<'_>, directory: &Path) -> Result<Read> {
                 context.find(&path, bytes, kind, Meaning::Harmless, text);
             }
             context.advance(reader.take_read_bytes())?;
+            if !is_consistent(&manifest) {
+                let reason = "its segments contradict each other".to_owned();
+                return Ok(Read::Damaged(reason));
+            }
             Ok(Read::Intact(manifest))
         }
         Ok(None) => Ok(Read::Missing),
@@ -206,6 +210,16 @@ fn read_manifest(context: &mut Context<'_>, directory: &Path) -> Result<Read> {
             })
         }
     }
+}
+
+/// Segments ascend, end within their files, and only the last one is open.
+fn is_consistent(manifest: &Manifest) -> bool {
+    let units = manifest.identity.segment_bytes / 16;
+    let fits =
+        |entry: &Entry| (u64::from(FIRST_UNIT)..=units).contains(&u64::from(entry.end_units));
+    let entries = &manifest.entries;
+    entries.iter().all(fits)
+        && entries.is_sorted_by(|a, b| a.incarnation < b.incarnation && a.complete)
 }
 
 /// A manifest of which one bit, or the length in front of it, is not what was written. Its checksum
