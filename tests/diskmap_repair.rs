@@ -185,7 +185,7 @@ fn every_flipped_byte_can_be_repaired() {
             let bytes = std::fs::read(path).unwrap();
             let content = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
             let near = |at: &usize| bytes[at.saturating_sub(16)..(at + 16).min(content)] != [0; 32];
-            for at in (0..content).filter(near).step_by(11).filter(|at| *at < 6000 || at % 9 == 0) {
+            for at in (0..content).filter(near).step_by(29).filter(|at| *at < 6000 || at % 9 == 0) {
                 let damaged = stores::copies(&dirs);
                 let mask = if at % 2 == 0 { 0xff } else { 1 << (at % 8) };
                 flip(&stores::files(&damaged[0])[file], at, mask);
@@ -310,6 +310,21 @@ fn what_does_no_harm_is_named_and_left_alone() {
     assert_eq!(names(&dirs).len(), 8);
     let map = stores::open(&dirs).unwrap();
     assert!(map.exists(&key(1), Wait::Allowed).unwrap() && map.len() == 1);
+}
+
+#[test]
+fn a_map_that_was_being_made_needs_no_repair() {
+    let (dirs, settings) = (maps::temp_dirs(2), RuntimeSettings::default());
+    // It ends between the first manifest and the second.
+    let faults = FaultStorage::new(Arc::new(real()));
+    faults.fail_nth(FaultOp::Rename, 2, 5);
+    let runtime = blocktier::runtime::Runtime::with_storage(&settings, Arc::new(faults)).unwrap();
+    assert!(blocktier::txmap::DiskTxMap::open(&runtime, &stores::settings(&dirs)).is_err());
+    assert!(names(&dirs).contains(&"MANIFEST".to_owned()));
+    let planned = plan(&dirs);
+    assert_eq!(planned.report.worst(), Meaning::Harmless, "{:?}", planned.report.findings);
+    assert!(planned.steps.is_empty());
+    assert_eq!(stores::open(&dirs).unwrap().len(), 0);
 }
 
 #[test]

@@ -120,7 +120,10 @@ pub(super) fn load(context: &mut Context<'_>, paths: &[PathBuf]) -> Result<Vec<D
     let generation = manifests.iter().flatten().map(|manifest| manifest.generation).max();
     let generation = generation.unwrap_or_else(|| newest_generation(&read[0].1));
     let revision = manifests.iter().flatten().map(|manifest| manifest.revision).max().unwrap_or(1);
-    report_manifests(context, &read, revision);
+    // Made as far as some of its directories, before any record: opening makes it again.
+    let is_unfinished = manifests.iter().flatten().all(|manifest| manifest.revision == 0)
+        && read.iter().all(|r| r.1.iter().all(|path| parse_name(path).is_none()));
+    report_manifests(context, &read, revision, is_unfinished);
     let mut dirs = Vec::with_capacity(read.len());
     for (((path, files, found), manifest), position) in
         read.into_iter().zip(manifests).zip(positions)
@@ -128,12 +131,13 @@ pub(super) fn load(context: &mut Context<'_>, paths: &[PathBuf]) -> Result<Vec<D
         let origin = match found {
             Read::Intact(_) => Origin::File,
             Read::Corrected(..) => Origin::Corrected,
+            Read::Missing if is_unfinished => Origin::File,
             Read::Damaged(_) | Read::Missing => Origin::Segments,
         };
         let mut manifest = manifest.unwrap_or(Manifest {
             identity,
             position,
-            weight: 0,
+            weight: u64::from(is_unfinished),
             generation,
             revision,
             open_from: 0,
@@ -307,6 +311,7 @@ fn report_manifests(
     context: &mut Context<'_>,
     read: &[(&PathBuf, Vec<PathBuf>, Read)],
     revision: u64,
+    is_unfinished: bool,
 ) {
     for (directory, _, read) in read {
         let path = directory.join("MANIFEST");
@@ -328,6 +333,10 @@ fn report_manifests(
             Read::Damaged(reason) => {
                 let text = format!("{reason}; which segments are in force is not certain any more");
                 (FindingKind::ManifestDamaged, Meaning::Lost, text)
+            }
+            Read::Missing if is_unfinished => {
+                let text = "there is no manifest yet: opening makes the map that was being made";
+                (FindingKind::ManifestMissing, Meaning::Harmless, text.to_owned())
             }
             Read::Missing => {
                 let text = "there is no manifest; which segments are in force is not certain";
@@ -457,4 +466,42 @@ fn weights(context: &mut Context<'_>, dirs: &[Dir]) -> Result<Vec<u64>> {
     let text = "the share of the shards that a directory without a manifest has cannot be told; \
                 restore its manifest from a copy";
     Err(Error::Corrupt { path: dirs[0].path.clone(), offset: 0, reason: text.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_that_contradict_each_other_are_noticed() {
+        let identity = Identity {
+            store_id: 9,
+            secret: [7; 8],
+            key_bytes: 32,
+            segment_bytes: 64 << 10,
+            directories: 1,
+        };
+        let with = |entries: &[(u64, u32, bool)]| {
+            let entry = |(incarnation, end_units, complete): &(u64, u32, bool)| Entry {
+                incarnation: *incarnation,
+                end_units: *end_units,
+                complete: *complete,
+            };
+            is_consistent(&Manifest {
+                identity,
+                position: 0,
+                weight: 1,
+                generation: 0,
+                revision: 5,
+                open_from: 9,
+                entries: entries.iter().map(entry).collect(),
+            })
+        };
+        assert!(with(&[]) && with(&[(0, 256, true), (3, 4096, true), (4, 300, false)]));
+        assert!(!with(&[(0, 255, true)]), "an end in the header");
+        assert!(!with(&[(0, 4097, true)]), "an end behind the file");
+        assert!(!with(&[(3, 300, true), (3, 300, true)]), "one twice");
+        assert!(!with(&[(3, 300, true), (2, 300, true)]), "not in their order");
+        assert!(!with(&[(3, 300, false), (4, 300, true)]), "an open one that is not the last");
+    }
 }
