@@ -69,8 +69,14 @@ impl<K: Key> Op<'_, K> {
         publish: impl FnOnce(Unpublished<'_>) -> Result<Option<R>>,
     ) -> Result<Option<R>> {
         let value = long.seq.to_le_bytes();
+        let lane = self.generation.lane(self.hash);
         self.append_marker(Kind::Commit, &value, scratch, |commit| {
-            publish(Unpublished { location: long.location, ruler: Some(commit) })
+            lane.set_commit(long.location.units(), commit.location(0)?.units());
+            let published = publish(Unpublished { location: long.location, ruler: Some(commit) });
+            if !matches!(published, Ok(Some(_))) {
+                lane.forget_commit(long.location.units());
+            }
+            published
         })
     }
 
@@ -89,10 +95,10 @@ impl<K: Key> Op<'_, K> {
         let key = self.key.as_bytes();
         reservation.store_one(kind, key, value, scratch.record_buffer());
         let published = publish(&reservation);
-        if matches!(published, Ok(Some(_))) {
-            reservation.marker_published(units);
-        } else {
+        if !matches!(published, Ok(Some(_))) {
             reservation.give_up(0, units);
+        } else if kind == Kind::Tombstone {
+            reservation.tombstone_published(units);
         }
         published
     }
@@ -194,6 +200,7 @@ impl<K: Key> Op<'_, K> {
         if !current || !self.generation.admit(self.hash, || record.seq()) {
             return Ok(None);
         }
+        self.mark_superseded(old);
         // Linearization point of an overwrite: value and subtree index change together.
         let index = Some(subtree_index);
         let replaced = shard.replace(self.hash, old.location, record.location, index)?;
@@ -228,10 +235,12 @@ impl<K: Key> Op<'_, K> {
         let remove = |seq: &dyn Fn() -> u64| -> Result<bool> {
             let mut shard = self.generation.index.lock(self.hash);
             shard.check_writable()?;
+            if !shard.is_current(candidates) || !self.generation.admit(self.hash, seq) {
+                return Ok(false);
+            }
+            self.mark_superseded(found);
             // Linearization point of a deletion.
-            Ok(shard.is_current(candidates)
-                && self.generation.admit(self.hash, seq)
-                && shard.remove(self.hash, found.location))
+            Ok(shard.remove(self.hash, found.location))
         };
         let removed = if self.generation.is_durable() {
             self.append_marker(Kind::Tombstone, &[], scratch, |tombstone| {
@@ -273,7 +282,13 @@ impl<K: Key> Op<'_, K> {
 
     fn record_died(&self, record: Match) {
         let units = record::record_units(K::BYTES, record.value_bytes as usize);
-        self.generation.lane(self.hash).record_died(record.location.units(), units);
+        self.generation.lane(self.hash).value_died(record.location.units(), units);
+    }
+
+    /// Before the change that supersedes the record, under the shard's lock.
+    fn mark_superseded(&self, record: Match) {
+        let units = record::record_units(K::BYTES, record.value_bytes as usize);
+        self.generation.lane(self.hash).mark_superseded(record.location.units(), units);
     }
 }
 
