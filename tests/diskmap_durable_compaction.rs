@@ -569,3 +569,50 @@ fn without_a_sync_the_background_rests() {
     assert!(map.stats().pending_compaction_bytes > 0);
     assert_eq!(map.backpressure(), Backpressure::Stop);
 }
+
+/// A merge that ends in the middle of a segment leaves the originals of what it has moved there.
+/// They keep the tombstones of their copies, also when the copies' own segments are gone.
+#[test]
+fn half_a_merge_brings_nothing_back() {
+    for reopen in [false, true] {
+        let dirs = fast_dirs(1);
+        let flip = |faults: &FaultStorage| {
+            let rule = FaultRule::new(FaultOp::Read, Fault::FlipBits { offset: 40_000, mask: 1 });
+            let is_first = |path: &std::path::Path| path.ends_with("000-0000-00000000.seg");
+            faults.add(rule.on(move |access| is_first(access.path)));
+        };
+        let (faults, map) = open_faulty_with(&dirs, EAGER);
+        let mut map = map.unwrap();
+        (0..50).for_each(|number| set(&map, number, &text(number)));
+        // Padding, so that there is something dead in it.
+        map.flush().unwrap();
+        (50..400).for_each(|number| set(&map, number, &text(number)));
+        sync(&map);
+        flip(&faults);
+        assert!(matches!(map.compact(), Err(Error::Corrupt { .. })));
+        let moved = map.stats().compaction_bytes_written;
+        assert!(moved > 20_000, "{moved}");
+        sync(&map);
+        if reopen {
+            drop(map);
+            let (faults, again) = open_faulty_with(&dirs, EAGER);
+            flip(&faults);
+            map = again.unwrap();
+        }
+        (0..40).for_each(|number| delete(&map, number));
+        // The tombstones' segment has nothing live, and the copies' is merged.
+        for turn in 1..4 {
+            let numbers = || turn * 1000..turn * 1000 + 300;
+            numbers().for_each(|number| set(&map, number, &text(number)));
+            numbers().for_each(|number| delete(&map, number));
+            match map.compact() {
+                Ok(()) | Err(Error::Corrupt { .. }) => {}
+                outcome => outcome.unwrap(),
+            }
+            sync(&map);
+        }
+        assert_eq!(open_with(&copies(&dirs), BY_CALL).unwrap().len(), 360, "reopen {reopen}");
+        let first = format!("{}/000-0000-00000000.seg", stores::STORE);
+        assert!(dirs[0].path().join(first).exists(), "it was merged after all");
+    }
+}

@@ -349,4 +349,49 @@ mod tests {
         drop(map);
         assert_eq!(value(&open()).unwrap(), b"A");
     }
+
+    /// A reserves, a merge moves the key's record behind A and publishes the copy, A publishes: the
+    /// copy, whose number is the highest, would be what recovery finds.
+    #[test]
+    fn what_was_reserved_before_a_move_is_not_published_after_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!(
+            "txMapDirs = {}\ntxMapTail = 256K\ntxMapBlock = 16K\ntxMapSegment = 64K\n\
+             txMapName = m\ntxMapDurability = durable\ntxMapCompaction = off\n\
+             txMapCompactionSpace = 0",
+            dir.path().display()
+        );
+        let settings = TxMapSettings::parse(&text).unwrap();
+        let open = || {
+            let runtime = Runtime::open(&RuntimeSettings::default()).unwrap();
+            DiskMap::<[u8; 32]>::open(&runtime, &settings).unwrap()
+        };
+        let (map, key) = (open(), [7; 32]);
+        let set = |key: &[u8; 32], value: &[u8]| map.set(key, value, 0, Wait::Allowed).unwrap();
+        set(&key, b"old");
+        // A complete segment with something dead in it.
+        (0..300u16).for_each(|i| drop(set(&[(i % 100) as u8 + 100; 32], &[0; 400])));
+        map.flush().unwrap();
+        let generation = map.generation.load_full();
+        let op = map.op(&generation, &key, map.options(Wait::Allowed, false));
+        let (lane, units) = (generation.lane(op.hash), record::record_units(32, 3));
+        let before = generation.index.probe(op.hash);
+        let a = lane.reserve(&[units], None).unwrap();
+        a.store_one(Kind::Put, &key, b"new", &mut Vec::new());
+        map.compact().unwrap();
+        let candidates = generation.index.probe(op.hash);
+        let moved = candidates.iter().next().unwrap();
+        assert!(before.iter().next() != Some(moved), "the record was not moved");
+        let there = Match { location: moved, value_bytes: 3 };
+        let record = Unpublished { location: a.location(0).unwrap(), ruler: Some(&a) };
+        assert!(op.publish_set(Some(there), &candidates, record, 0).unwrap().is_none());
+        a.give_up(0, units);
+        drop(a);
+        assert!(set(&key, b"new"));
+        map.sync(Wait::Allowed).unwrap();
+        drop(generation);
+        drop(map);
+        let value = open().get(&key, Wait::Allowed, |value, _| value.to_vec()).unwrap();
+        assert_eq!(value.unwrap(), b"new");
+    }
 }

@@ -135,7 +135,8 @@ impl Worker {
             let work: Arc<dyn Work> = Arc::clone(&worker) as _;
             worker.bell.attach(Arc::downgrade(&work));
             worker.shared.set_bell(Arc::clone(&worker.bell));
-            if worker.generation.load().is_durable() {
+            let generation = worker.generation.load();
+            if generation.is_durable() && generation.index.len() > 0 {
                 // What an earlier process left to do.
                 worker.bell.ring();
             }
