@@ -616,3 +616,26 @@ fn half_a_merge_brings_nothing_back() {
         assert!(dirs[0].path().join(first).exists(), "it was merged after all");
     }
 }
+
+/// Where copies would break a directory's quota there is no merge, and no failed map; after a sync
+/// has given the first sources back there is room for the next.
+#[test]
+fn a_quota_refuses_a_merge_and_not_the_map() {
+    let dirs = temp_dirs(1);
+    let map = open_with(&dirs, "txMapCompaction = off\ntxMapDirQuotas = 1152K\n").unwrap();
+    fill_and_kill(&map, 3000);
+    map.flush().unwrap();
+    let mut refused = 0;
+    while let Err(error) = map.compact() {
+        assert!(matches!(error, Error::DiskFull { .. }), "{error}");
+        assert!(error.to_string().contains("txMapDirQuotas"), "{error}");
+        map.failure().unwrap();
+        sync(&map);
+        refused += 1;
+        assert!(refused < 100, "a sync makes no room");
+    }
+    assert!(refused > 0 && merges(&map) > 0);
+    sync(&map);
+    assert!(segments(&dirs) < 9, "{} files", segments(&dirs));
+    check_survivors(&map, 3000);
+}
