@@ -622,7 +622,7 @@ fn half_a_merge_brings_nothing_back() {
 #[test]
 fn a_quota_refuses_a_merge_and_not_the_map() {
     let dirs = temp_dirs(1);
-    let map = open_with(&dirs, "txMapCompaction = off\ntxMapDirQuotas = 1152K\n").unwrap();
+    let map = open_with(&dirs, "txMapCompaction = off\ntxMapDirQuotas = 1216K\n").unwrap();
     fill_and_kill(&map, 3000);
     map.flush().unwrap();
     let mut refused = 0;

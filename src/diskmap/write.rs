@@ -370,7 +370,9 @@ mod tests {
         let set = |key: &[u8; 32], value: &[u8]| map.set(key, value, 0, Wait::Allowed).unwrap();
         set(&key, b"old");
         // A complete segment with something dead in it.
-        (0..300u16).for_each(|i| drop(set(&[(i % 100) as u8 + 100; 32], &[0; 400])));
+        for i in 0..300u16 {
+            set(&[(i % 100) as u8 + 100; 32], &[0; 400]);
+        }
         map.flush().unwrap();
         let generation = map.generation.load_full();
         let op = map.op(&generation, &key, map.options(Wait::Allowed, false));

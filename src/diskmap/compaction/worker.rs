@@ -136,7 +136,7 @@ impl Worker {
             worker.bell.attach(Arc::downgrade(&work));
             worker.shared.set_bell(Arc::clone(&worker.bell));
             let generation = worker.generation.load();
-            if generation.is_durable() && generation.index.len() > 0 {
+            if generation.is_durable() && !generation.index.is_empty() {
                 // What an earlier process left to do.
                 worker.bell.ring();
             }
