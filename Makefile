@@ -35,7 +35,7 @@ demo-10m: ## The same with 10M synthetic transactions
 test: library-checked ## All tests, Rust and Go, with counts of passed, failed and skipped
 	go run scripts/run-suites.go
 
-soak: ## A process with a durable map killed 300 times and looked at (some minutes)
+soak: ## A process with a durable map killed in 300 rounds, in each of its phases (some minutes)
 	BLOCKTIER_TEST_ROUNDS=300 cargo test --release --test diskmap_killed -- --nocapture
 
 lint: library-checked ## Formatting, clippy, vet, header, style

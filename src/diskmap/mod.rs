@@ -287,20 +287,17 @@ impl<K: Key> DiskMap<K> {
     }
 
     /// Compacts now, on this thread and at any rate, what the background would: until the settings
-    /// find nothing more to merge among the segments that are complete at the call.
+    /// find nothing more to merge among the segments that are complete at the call. In a durable
+    /// map the space comes back at the next [`DiskMap::sync`].
     ///
     /// # Errors
     /// `Corrupt` or `Io` if a segment could not be read; it is left alone from then on and the rest
     /// was merged. `DiskFull` without room for a merge, `TimedOut` without room in the tail,
-    /// `OutOfMemory`, `Failed`; `Unsupported` for a durable map, `Frozen` for what
-    /// [`DiskMap::rotate`] returned. Nothing is lost by any of them.
+    /// `OutOfMemory`, `Failed`; `Frozen` for what [`DiskMap::rotate`] returned. Nothing is lost by
+    /// any of them.
     pub fn compact(&self) -> Result<()> {
         if self.is_view {
             return Err(Error::ROTATED);
-        }
-        if self.durable.is_some() {
-            let text = "compaction of a durable map; its space comes back in whole segments";
-            return Err(Error::Unsupported(text.to_owned()));
         }
         self.compaction.compact(Duration::from_millis(self.plan.settings.write_timeout_ms))
     }
@@ -438,7 +435,7 @@ fn compaction_worker<K: Key>(
         bell: runtime.background().bell(),
         hash_key: |hasher, bytes| K::from_bytes(bytes).map(|key| key.hash(hasher)),
     };
-    Worker::new(parts, &settings.compaction_in_force())
+    Worker::new(parts, &settings.compaction)
 }
 
 /// Flushes what has been in RAM alone for too long. Of a generation that another one has replaced

@@ -190,11 +190,6 @@ impl TxMapSettings {
         let values = Values::parse(text)?;
         let settings = Self::from_values(&values);
         settings.validate()?;
-        let compaction = &table::TX_MAP_COMPACTION;
-        if settings.durability == Durability::Durable && values.word(compaction) == "on" {
-            let reason = "is not built for durable maps; leave it at auto or set it off";
-            return Err(text::error(compaction.key, reason));
-        }
         Ok(settings)
     }
 
@@ -237,12 +232,6 @@ impl TxMapSettings {
         }
         let limit = (self.tail_bytes / 8).min(self.segment_bytes / 4);
         text::below(limit).clamp(16 << 10, 2 << 20)
-    }
-
-    /// Compaction as it is in force: not for durable maps, for which it is not built.
-    pub(crate) fn compaction_in_force(&self) -> CompactionSettings {
-        let enabled = self.compaction.enabled && self.durability == Durability::Ephemeral;
-        CompactionSettings { enabled, ..self.compaction }
     }
 
     /// The number for directory `position` of a list that has one for each, or one for all.

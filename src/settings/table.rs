@@ -335,8 +335,9 @@ pub static TX_MAP_COMPACTION: SettingSpec = SettingSpec {
     kind: Kind::Word(&["auto", "on", "off"]),
     default: Value::Word("auto"),
     doc: "Move live records out of segments that are mostly dead, so that their space is freed; \
-          off: a file stays until nothing in it is live. auto: on, and off for a durable map, for \
-          which it is not built.",
+          off: a file stays until nothing in it is live. auto: on. Space of a durable map comes \
+          back at its next sync, and it is compacted no further while more waits for that than is \
+          live.",
 };
 
 /// What sizes are similar.

@@ -4,6 +4,7 @@
 //!   lane        one append-only log per directory: reserve, store, commit; opens and closes blocks
 //!   reservation room in the open block, and storing records there
 //!   long        records that span blocks
+//!   commits     which commit a long record of a durable map has; what was superseded
 //!   pin         keeping records readable at their places while they are iterated over
 //!   flush       writing out a block that is not full
 //!   tail        the ring of block buffers in RAM
@@ -18,6 +19,7 @@
 //! docs/design.md, section 3, has the invariants L1..L6.
 
 mod checksum;
+mod commits;
 pub(super) mod flush;
 pub(super) mod lane;
 pub(super) mod long;

@@ -58,14 +58,14 @@ impl Reservation<'_> {
         self.lane.shared().tail.store(self.buffer, offset_bytes, scratch);
     }
 
-    /// A tombstone or commit of this reservation is published. It keeps no segment alive by itself:
-    /// the segment says that it has markers.
-    pub(crate) fn marker_published(&self, units: u32) {
+    /// The tombstone of this reservation is published. It keeps no segment alive by itself: the
+    /// segment says that it has tombstones.
+    pub(crate) fn tombstone_published(&self, units: u32) {
         let slot = self.lane.table().place_of_units(self.base_units).slot;
         if let Some(segment) =
             self.lane.table().entry(slot).and_then(|entry| entry.segment.load_full())
         {
-            segment.mark_markers();
+            segment.mark_tombstones();
         }
         self.lane.record_died(self.base_units, units);
     }
