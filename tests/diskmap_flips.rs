@@ -65,7 +65,7 @@ impl Subject {
 
     /// The map with one changed file is opened and every key is read. What is not refused is right.
     fn open(&self, runtime: &Runtime, changed: &Path, what: &str) -> Outcome {
-        let map = match DiskTxMap::open(runtime, &stores::settings(&self.dirs)) {
+        let map = match DiskTxMap::open(runtime, &stores::settings_with(&self.dirs, "")) {
             Ok(map) => map,
             Err(error) => {
                 assert!(names(&error, changed), "{what}: {error}");
@@ -267,7 +267,7 @@ fn files_cut_at_odd_lengths_are_refused_by_name() {
             let copies = stores::copies(&dirs);
             let copy = copies[0].path().join(stores::STORE).join(path.file_name().unwrap());
             std::fs::File::options().write(true).open(&copy).unwrap().set_len(len).unwrap();
-            let error = stores::open(&copies).unwrap_err();
+            let error = stores::open_with(&copies, "").unwrap_err();
             assert!(names(&error, &path), "{} cut to {len}: {error}", path.display());
         }
     }

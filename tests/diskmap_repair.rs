@@ -65,9 +65,13 @@ fn mend(dirs: &[TempDir], accept_loss: bool) -> Plan {
     repaired.plan
 }
 
+fn manifest(dir: &Path) -> PathBuf {
+    dir.join(stores::STORE).join("MANIFEST")
+}
+
 /// Opens the map and returns the keys that are not as they were synced, or later.
 fn wrong_keys(dirs: &[TempDir], expected: &Expected) -> Vec<u64> {
-    let map = stores::open(dirs).unwrap();
+    let map = stores::open_with(dirs, "").unwrap();
     let mut wrong = Vec::new();
     let mut there = 0;
     for number in 0..UNIVERSE {
@@ -191,7 +195,7 @@ fn every_flipped_byte_can_be_repaired() {
                 flip(&stores::files(&damaged[0])[file], at, mask);
                 let what = format!("{end:?}: {} at {at}: {mask:#x}", path.display());
                 let planned = mend(&damaged, true);
-                let map = stores::open(&damaged).unwrap();
+                let map = stores::open_with(&damaged, "").unwrap();
                 let mut wrong = Vec::new();
                 for number in 0..UNIVERSE {
                     let found =
@@ -213,12 +217,11 @@ fn every_flipped_byte_can_be_repaired() {
 fn manifests_are_corrected_or_made_again() {
     for directories in [1, 2] {
         let (dirs, expected) = build(directories, End::Clean);
-        let manifest = |dirs: &[TempDir]| stores::manifest(dirs[0].path());
         // Its length, and one bit: nothing is lost.
         for (at, mask) in [(0, 0x10), (3, 0xff), (100, 1), (165, 0x80)] {
             let damaged = stores::copies(&dirs);
-            flip(&manifest(&damaged), at, mask);
-            assert!(stores::open(&damaged).is_err());
+            flip(&manifest(damaged[0].path()), at, mask);
+            assert!(stores::open_with(&damaged, "").is_err());
             let planned = mend(&damaged, false);
             assert_eq!(planned.steps.len(), 1);
             assert_eq!(planned.steps[0].action, Action::RewriteManifest);
@@ -227,9 +230,9 @@ fn manifests_are_corrected_or_made_again() {
         }
         // More than that, or all of it.
         let damaged = stores::copies(&dirs);
-        flip(&manifest(&damaged), 100, 0xff);
+        flip(&manifest(damaged[0].path()), 100, 0xff);
         let gone = stores::copies(&dirs);
-        std::fs::remove_file(manifest(&gone)).unwrap();
+        std::fs::remove_file(manifest(gone[0].path())).unwrap();
         for damaged in [damaged, gone] {
             assert!(mend_with(&real(), &damaged, false).unwrap().needs_consent);
             let planned = mend(&damaged, true);
@@ -239,7 +242,7 @@ fn manifests_are_corrected_or_made_again() {
     }
     // Nothing says how the shards were dealt out, and whose secret it was.
     let (dirs, _) = build(2, End::Clean);
-    dirs.iter().for_each(|dir| std::fs::remove_file(stores::manifest(dir.path())).unwrap());
+    dirs.iter().for_each(|dir| std::fs::remove_file(manifest(dir.path())).unwrap());
     let error = mend_with(&real(), &dirs, true).unwrap_err().to_string();
     assert!(error.contains("restore the directories from a copy"), "{error}");
     assert!(names(&dirs).iter().all(|name| !name.contains("aside") && !name.contains("repaired")));
@@ -254,7 +257,7 @@ fn files_that_are_missing_or_do_not_belong() {
     std::fs::remove_file(&summary).unwrap();
     let planned = mend(&damaged, false);
     assert_eq!(planned.report.findings[0].kind, FindingKind::SummaryMissing);
-    let map = stores::open(&damaged).unwrap();
+    let map = stores::open_with(&damaged, "").unwrap();
     let recovery = map.recovery().unwrap();
     assert_eq!((recovery.segments_scanned, recovery.segments_from_summary), (0, 2));
     drop(map);
@@ -277,7 +280,7 @@ fn files_that_are_missing_or_do_not_belong() {
     let damaged = stores::copies(&dirs);
     let foreign = damaged[0].path().join(stores::STORE).join("001-0000-00000007.seg");
     std::fs::copy(segment(&damaged), &foreign).unwrap();
-    assert!(stores::open(&damaged).is_err());
+    assert!(stores::open_with(&damaged, "").is_err());
     let planned = mend(&damaged, true);
     assert_eq!(planned.steps[0].action, Action::SetAside);
     assert_eq!(wrong_keys(&damaged, &expected), [0; 0]);
@@ -287,7 +290,7 @@ fn files_that_are_missing_or_do_not_belong() {
 #[test]
 fn what_does_no_harm_is_named_and_left_alone() {
     let (dirs, _) = build(1, End::Clean);
-    let map = stores::open(&dirs).unwrap();
+    let map = stores::open_with(&dirs, "").unwrap();
     map.clear().unwrap();
     map.set(&key(1), b"one", 0, Wait::Allowed).unwrap();
     drop(map);
@@ -308,7 +311,7 @@ fn what_does_no_harm_is_named_and_left_alone() {
     assert_eq!(report.totals.live, 1);
     assert!(mend(&dirs, false).steps.is_empty());
     assert_eq!(names(&dirs).len(), 8);
-    let map = stores::open(&dirs).unwrap();
+    let map = stores::open_with(&dirs, "").unwrap();
     assert!(map.exists(&key(1), Wait::Allowed).unwrap() && map.len() == 1);
 }
 
@@ -319,12 +322,14 @@ fn a_map_that_was_being_made_needs_no_repair() {
     let faults = FaultStorage::new(Arc::new(real()));
     faults.fail_nth(FaultOp::Rename, 2, 5);
     let runtime = blocktier::runtime::Runtime::with_storage(&settings, Arc::new(faults)).unwrap();
-    assert!(blocktier::txmap::DiskTxMap::open(&runtime, &stores::settings(&dirs)).is_err());
+    assert!(
+        blocktier::txmap::DiskTxMap::open(&runtime, &stores::settings_with(&dirs, "")).is_err()
+    );
     assert!(names(&dirs).contains(&"MANIFEST".to_owned()));
     let planned = plan(&dirs);
     assert_eq!(planned.report.worst(), Meaning::Harmless, "{:?}", planned.report.findings);
     assert!(planned.steps.is_empty());
-    assert_eq!(stores::open(&dirs).unwrap().len(), 0);
+    assert_eq!(stores::open_with(&dirs, "").unwrap().len(), 0);
 }
 
 #[test]
@@ -343,8 +348,8 @@ fn a_torn_end_does_no_harm_and_a_stale_directory_is_a_loss() {
     // One of two directories is that of an earlier sync.
     let (dirs, _) = build(2, End::Clean);
     let old = stores::copies(&dirs);
-    drop(stores::open(&dirs).unwrap());
-    std::fs::copy(stores::manifest(old[1].path()), stores::manifest(dirs[1].path())).unwrap();
+    drop(stores::open_with(&dirs, "").unwrap());
+    std::fs::copy(manifest(old[1].path()), manifest(dirs[1].path())).unwrap();
     let report = check(&dirs);
     assert_eq!(report.findings[0].kind, FindingKind::ManifestInconsistent);
     assert_eq!(report.worst(), Meaning::Lost);
@@ -371,7 +376,7 @@ fn directories_are_found_and_wrong_ones_refused() {
     let empty = tempfile::tempdir().unwrap();
     assert!(refusal(&[empty.path().to_owned()]).contains("holds no durable map"));
     // A living owner is named.
-    let map = stores::open(&dirs).unwrap();
+    let map = stores::open_with(&dirs, "").unwrap();
     let owned = refusal(&paths(&dirs));
     assert!(owned.contains(&format!("transaction map, pid {}", std::process::id())), "{owned}");
     assert!(matches!(mend_with(&real(), &dirs, true), Err(Error::Locked { .. })));
@@ -408,7 +413,7 @@ fn a_check_reports_progress_and_can_be_interrupted() {
 #[test]
 fn memory_is_bounded() {
     let (dirs, _) = build(1, End::Clean);
-    let map = stores::open(&dirs).unwrap();
+    let map = stores::open_with(&dirs, "").unwrap();
     for number in 100..40_000 {
         map.set(&key(number), &[7; 9], 0, Wait::Allowed).unwrap();
     }
@@ -443,7 +448,7 @@ fn damaged() -> (Vec<TempDir>, Expected) {
         }
         expected.insert(number, vec![None]);
     }
-    flip(&stores::manifest(dirs[1].path()), 70, 4);
+    flip(&manifest(dirs[1].path()), 70, 4);
     let mut summaries = dirs.iter().flat_map(stores::files).filter(|path| is(path, "sum"));
     flip(&summaries.next_back().unwrap(), 70, 4);
     (dirs, expected)

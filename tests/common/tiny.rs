@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::maps::temp_dirs;
 use super::records::{key, value};
-use super::stores::{copies, files, open};
+use super::stores::{copies, files, open_with};
 
 pub const UNIVERSE: u64 = 12;
 /// The key with a value over several blocks.
@@ -38,7 +38,7 @@ pub enum End {
 /// Directories with such a map, and what is in it.
 pub fn build(directories: usize, end: End) -> (Vec<TempDir>, Expected) {
     let dirs = temp_dirs(directories);
-    let map = open(&dirs).unwrap();
+    let map = open_with(&dirs, "").unwrap();
     let set = |number, value: &[u8]| {
         map.set(&key(number), value, 0, Wait::Allowed).unwrap();
     };
