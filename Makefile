@@ -11,7 +11,8 @@ NATIVE_LIBS := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo demo-10m test soak lint ci bench-txmap bench-ram bench-index install clean
+.PHONY: help build demo demo-10m test soak lint ci bench-txmap bench-ram bench-index bench-hash
+.PHONY: install clean
 .PHONY: library-release library-checked header native-libs
 
 help: ## List the targets
@@ -34,7 +35,7 @@ demo-10m: ## The same with 10M synthetic transactions
 test: library-checked ## All tests, Rust and Go, with counts of passed, failed and skipped
 	go run scripts/run-suites.go
 
-soak: ## Processes with durable and process maps killed 300 times each and looked at (minutes)
+soak: ## Processes with durable and process maps killed in 300 rounds each, a durable one in each of its phases (some minutes)
 	BLOCKTIER_TEST_ROUNDS=300 cargo test --release --test diskmap_killed \
 	  --test diskmap_process_killed -- --nocapture
 
@@ -64,6 +65,9 @@ bench-ram: ## Benchmark the map in RAM from Rust, beside crossbeam-skiplist and 
 
 bench-index: ## Benchmark the index alone
 	cargo bench --bench index
+
+bench-hash: ## Benchmark sha256d and Merkle roots, beside sha2 and bitcoin_hashes
+	cargo bench --bench hash
 
 # A profile with optimisation, debug assertions and overflow checks: what the Go tests link. Tools
 # and benchmarks link the release build; each target puts the one it needs in place first.

@@ -10,6 +10,7 @@
 #![expect(clippy::panic, reason = "a benchmark that cannot run has nothing to hand on")]
 #![expect(clippy::unwrap_used, reason = "as above")]
 
+use std::sync::Mutex;
 use std::time::Instant;
 
 use blocktier::diskmap::{Batch, ItemState, Wait};
@@ -89,24 +90,29 @@ fn main() {
 }
 
 fn insert(map: &DiskTxMap, keys: &[Key], config: &Config, batched: bool) {
-    let share = keys.len().div_ceil(config.threads);
+    // Threads take the next piece when they have done one: the processors of a shared machine are
+    // not equally fast, and the slowest one would be measured otherwise.
+    let pieces = Mutex::new(keys.chunks(64 * BATCH));
+    let next = || pieces.lock().unwrap().next();
     std::thread::scope(|scope| {
-        for keys in keys.chunks(share) {
-            scope.spawn(move || {
+        for _ in 0..config.threads {
+            scope.spawn(|| {
                 let value = vec![7u8; config.value];
                 let arena = value.repeat(BATCH);
                 let offsets: Vec<u64> =
                     (0..=BATCH as u64).map(|i| i * config.value as u64).collect();
                 let mut states = [ItemState::Pending; BATCH];
-                if batched {
-                    for keys in keys.chunks(BATCH) {
-                        let batch =
-                            Batch::new(keys, &arena, &offsets[..=keys.len()], None).unwrap();
-                        let states = &mut states[..keys.len()];
-                        states.fill(ItemState::Pending);
-                        map.set_if_not_exists_batch(&batch, Wait::Allowed, states).unwrap();
+                while let Some(keys) = next() {
+                    if batched {
+                        for keys in keys.chunks(BATCH) {
+                            let batch =
+                                Batch::new(keys, &arena, &offsets[..=keys.len()], None).unwrap();
+                            let states = &mut states[..keys.len()];
+                            states.fill(ItemState::Pending);
+                            map.set_if_not_exists_batch(&batch, Wait::Allowed, states).unwrap();
+                        }
+                        continue;
                     }
-                } else {
                     for key in keys {
                         let _ = map
                             .set_if_not_exists(key, &value, 0, Wait::Allowed, |_, _| ())

@@ -34,7 +34,9 @@ use rng::Rng;
 use small_disk::SmallDisk;
 use stores::{STORE, copies, files};
 
-const PROCESS: &str = "txMapName = pool\ntxMapDurability = process\n";
+/// Merges run by call, so that copies of files are of one moment.
+const PROCESS: &str = "txMapName = pool\ntxMapDurability = process\ntxMapCompaction = off\n\
+                       txMapCompactionSpace = 0\n";
 const UNIVERSE: u64 = 300;
 
 fn open_with(dirs: &[TempDir], more: &str) -> Result<DiskTxMap> {
@@ -134,7 +136,8 @@ impl Run {
                 assert_eq!(removed, self.model.remove(&number).is_some());
             }
             85..95 => self.insert_batch(map),
-            95..98 => map.flush().unwrap(),
+            95..97 => map.flush().unwrap(),
+            97 => map.compact().unwrap(),
             98 => map.sync(Wait::Allowed).unwrap(),
             _ => {
                 if self.rng.below(4) == 0 {
@@ -175,12 +178,13 @@ fn kills_lose_nothing_over_many_lives() {
         let mut dirs = temp_dirs(directories);
         let mut run = Run { model: HashMap::new(), rng: Rng::new(seed) };
         let mut map = open(&dirs).unwrap();
-        let mut taken = 0;
+        let (mut taken, mut merged) = (0, 0);
         for round in 0..25 {
             println!("seed {seed}, round {round}");
             for _ in 0..run.rng.below(400) {
                 run.step(&map);
             }
+            merged += map.stats().compactions;
             let clean = run.rng.below(4) == 0;
             if clean {
                 drop(map);
@@ -199,6 +203,7 @@ fn kills_lose_nothing_over_many_lives() {
             run.check(&map);
         }
         assert!(taken > 30, "only {taken} blocks came from rings");
+        assert!(merged > 5, "only {merged} merges");
     }
 }
 
@@ -490,16 +495,16 @@ fn levels_tails_and_ring_directories_may_change() {
     set(&map, 200..250, 100);
     let killed = killed_at(&map, &dirs);
     drop(map);
-    let map = stores::open(&killed).unwrap();
+    let map = stores::open_with(&killed, "txMapCompaction = off").unwrap();
     check(&map, 0..250, 100);
     assert!(!has_ring(&killed));
     assert!(map.recovery().unwrap().ring_blocks > 0);
-    check(&stores::open(&copies(&killed)).unwrap(), 0..250, 100);
+    check(&stores::open_with(&copies(&killed), "").unwrap(), 0..250, 100);
 }
 
 /// Gives the manifest's ring, and its file, the number of another boot.
 fn restart_machine(dir: &TempDir) {
-    let path = stores::manifest(dir.path());
+    let path = dir.path().join(STORE).join("MANIFEST");
     let mut bytes = std::fs::read(&path).unwrap();
     let length = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
     let ring_file = ring(&dir.path().join(STORE));

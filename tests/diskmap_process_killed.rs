@@ -50,6 +50,7 @@ enum Step {
     /// A key that others try to insert, too.
     Contest(u64, Vec<u8>),
     Sync,
+    Compact,
 }
 
 fn step(seed: u64, thread: u64, number: u64) -> Step {
@@ -67,10 +68,11 @@ fn step(seed: u64, thread: u64, number: u64) -> Step {
             Step::Batch((0..40).map(|_| thread * OWN + rng.below(OWN)).collect(), rng.next())
         }
         // All threads go through the same keys at about the same time.
-        110..199 => {
+        110..197 => {
             let contested = CONTESTED + (seed << 24) + number / 2;
             Step::Contest(contested, bytes(&mut rng, 8 + length))
         }
+        197..199 => Step::Compact,
         _ => Step::Sync,
     }
 }
@@ -108,6 +110,9 @@ fn work_on(map: &DiskTxMap, seed: u64, thread: u64) {
                 said = format!(" {contested} {crc}");
             }
             Step::Sync => map.sync(Wait::Allowed).unwrap(),
+            // One at a time; the background merges beside it.
+            Step::Compact if thread == 0 => map.compact().unwrap(),
+            Step::Compact => {}
         }
         // One write, so that lines of several threads do not mix.
         let line = format!("done {thread} {number}{said}\n");
@@ -176,7 +181,7 @@ fn apply(model: &mut HashMap<u64, Vec<u8>>, step: Step) {
                 model.entry(number).or_insert_with(|| item(number, salt));
             }
         }
-        Step::Contest(..) | Step::Sync => {}
+        Step::Contest(..) | Step::Sync | Step::Compact => {}
     }
 }
 
@@ -227,7 +232,8 @@ fn what_was_acknowledged_survives_kill_9() {
     let paths: Vec<_> = dirs.iter().map(|dir| dir.path().display().to_string()).collect();
     let sizes = "txMapTail = 256K\ntxMapBlock = 16K\ntxMapSegment = 64K\ntxMapFlushAge = 100ms";
     let process = "txMapName = pool\ntxMapDurability = process";
-    let settings = format!("txMapDirs = {}\n{sizes}\n{process}", paths.join("|"));
+    let merges = "txMapCompaction = on\ntxMapCompactionMinWidth = 2\ntxMapCompactionSpace = 30";
+    let settings = format!("txMapDirs = {}\n{sizes}\n{process}\n{merges}", paths.join("|"));
     let (mut model, mut contested) = (HashMap::new(), HashMap::new());
     let rounds = std::env::var(ROUNDS).map_or(10, |rounds| rounds.parse().unwrap());
     let mut blocks = 0;

@@ -13,7 +13,7 @@ use std::process::Command;
 
 use blocktier::Error;
 use blocktier::diskmap::{Inserted, Wait};
-use blocktier::hash::Sha256dKernel;
+use blocktier::hash::{Sha256d, Sha256dKernel};
 use blocktier::runtime::Runtime;
 use blocktier::settings::RuntimeSettings;
 use blocktier::storage::{HugePages, MappingOptions};
@@ -96,7 +96,7 @@ fn subtrees_are_the_same_without_o_tmpfile_huge_pages_and_sha_instructions() {
     let dirs = temp_dirs(1);
     let mut all = Vec::new();
     for kernel in [Sha256dKernel::Auto, Sha256dKernel::Portable] {
-        kernel.select();
+        Sha256d::new(kernel).unwrap().select();
         for o_tmpfile in [true, false] {
             let options = MappingOptions { o_tmpfile };
             let array = NodeArray::mapped(dirs[0].path(), 1000, &options).unwrap();

@@ -31,6 +31,7 @@ fn null_handles_and_null_outputs_are_statuses() {
     let (map, levels) = (null::<blocktier_txmap_t>(), null::<blocktier_merkle_levels_t>());
     let runtime = null::<blocktier_runtime_t>();
     let (l, k) = (&raw mut lookup, key.as_ptr());
+    let (no_nodes, one) = (null::<c_void>(), 1usize);
     // SAFETY: null handles are what is tested; the rest are live locals.
     unsafe {
         let statuses = [
@@ -60,6 +61,10 @@ fn null_handles_and_null_outputs_are_statuses() {
             blocktier_merkle_root(k, 1, 0, null_mut(), e),
             blocktier_merkle_proof_fold(null(), 0, null(), 0, &raw mut byte, e),
             blocktier_subtree_root(null(), 1, null(), 0, &raw mut byte, e),
+            blocktier_subtree_roots(null(), &raw const size, 1, &raw mut byte, e),
+            blocktier_subtree_roots(&raw const no_nodes, null(), 1, &raw mut byte, e),
+            blocktier_subtree_roots(&raw const no_nodes, &raw const one, 1, null_mut(), e),
+            blocktier_subtree_roots(&raw const no_nodes, &raw const one, 1, &raw mut byte, e),
         ];
         for (number, status) in statuses.iter().enumerate() {
             assert_eq!(*status, Status::BLOCKTIER_NULL_POINTER, "call {number}");
@@ -445,10 +450,38 @@ fn node_arrays_and_levels_are_counted_and_work() {
         assert_eq!(status, Status::BLOCKTIER_INVALID_ARGUMENT, "an unaligned pointer");
         let status = blocktier_subtree_root(data, usize::MAX, null(), 0, folded, e);
         assert_eq!(status, Status::BLOCKTIER_INVALID_ARGUMENT, "an impossible length");
+        roots_of_several(data.cast_const(), &root, e);
         assert_eq!(blocktier_merkle_levels_free(levels, e), OK);
         assert_eq!(blocktier_node_array_free(array, e), OK);
     }
     assert_eq!(live(), before);
+}
+
+/// The roots over all five nodes and over the first; `whole` is the former.
+///
+/// # Safety
+/// `data` points to five nodes, `e` to an error record.
+unsafe fn roots_of_several(data: *const c_void, whole: &[u8; 32], e: *mut blocktier_error_t) {
+    let mut out = [[0u8; 32]; 2];
+    let mut roots = |nodes: [*const c_void; 2], counts: [usize; 2]| {
+        out = [[0xee; 32]; 2];
+        let to = out.as_mut_ptr().cast::<u8>();
+        // SAFETY: arrays of two; what the pointers lead to by the caller's promise.
+        let status = unsafe { blocktier_subtree_roots(nodes.as_ptr(), counts.as_ptr(), 2, to, e) };
+        (status, out)
+    };
+    assert_eq!(roots([data; 2], [5, 1]), (OK, [*whole, [1; 32]]));
+    let invalid = Status::BLOCKTIER_INVALID_ARGUMENT;
+    let untouched = (invalid, [[0xee; 32]; 2]);
+    assert_eq!(roots([data; 2], [5, 0]), untouched, "a subtree without nodes");
+    // SAFETY: a record as promised.
+    let text = unsafe { text_of(&*e) };
+    assert!(text.contains("tree 1 of 2 has no leaves"), "{text}");
+    let unaligned = data.wrapping_byte_add(1);
+    assert_eq!(roots([data, unaligned], [5, 1]), untouched, "an unaligned pointer");
+    assert_eq!(roots([data; 2], [usize::MAX, 1]), untouched, "an impossible length");
+    // SAFETY: nothing is read or written for no subtrees.
+    assert_eq!(unsafe { blocktier_subtree_roots(null(), null(), 0, null_mut(), e) }, OK);
 }
 
 #[test]

@@ -18,6 +18,8 @@ fn generated() -> String {
         "txmap_batch",
         "txmap_cursor",
         "txmap_rotate",
+        "txmap_compaction",
+        "check",
         "node_array",
         "merkle",
         "subtree",

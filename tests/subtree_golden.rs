@@ -9,6 +9,7 @@ mod fixtures;
 mod reference;
 
 use blocktier::Hash;
+use blocktier::hash::{Sha256d, Sha256dKernel};
 use blocktier::subtree::inpoints::{Outpoint, TxInpoints, encode};
 use blocktier::subtree::{
     BlockShape, COINBASE_PLACEHOLDER, FormatKind, LeafBytes, MerkleLevels, MerkleProof, Node,
@@ -137,6 +138,46 @@ fn roots_lifted_roots_proofs_and_digests_of_every_subtree() {
     }
     assert_eq!(expected.as_object().unwrap().len(), 80);
     assert_eq!(lifted, 160);
+}
+
+/// Only this test of this file selects kernels, so what it selects is what computes.
+#[test]
+fn every_expected_root_by_every_kernel() {
+    let expected = json("expected/subtrees.json");
+    let subtrees: Vec<(Vec<Node>, Hash, &Value)> = expected
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(file, entry)| {
+            let bytes = read(file);
+            let view = SubtreeView::parse(&bytes, format_of(entry)).unwrap();
+            (view.nodes().collect(), hash(&entry["root"]), &entry["root_padded"])
+        })
+        .collect();
+    let blocks = BLOCKS.map(|name| json(&format!("expected/{name}.json")));
+    let blocks = blocks.map(|block| (hashes(&block["txid"]), hash(&block["merkle_root"])));
+    for kernel in Sha256dKernel::available() {
+        kernel.select();
+        for (nodes, root, padded) in &subtrees {
+            assert_eq!(merkle::root_of_nodes(nodes).unwrap(), *root, "{kernel:?}");
+            assert_eq!(MerkleLevels::heap(&nodes[..]).unwrap().root(), *root, "{kernel:?}");
+            for (height, padded) in padded.as_object().unwrap() {
+                let (count, height) = (nodes.len() as u64, height.parse().unwrap());
+                let got = merkle::root_padded(root, count, height).unwrap();
+                assert_eq!(got, hash(padded), "{kernel:?} at {height}");
+            }
+        }
+        let trees: Vec<&[Node]> = subtrees.iter().map(|(nodes, ..)| &nodes[..]).collect();
+        let roots = merkle::roots(&trees).unwrap();
+        assert!(roots.iter().eq(subtrees.iter().map(|(_, root, _)| root)), "{kernel:?}");
+        for (txids, root) in &blocks {
+            assert_eq!(merkle::root(&txids[..]).unwrap(), *root, "{kernel:?}");
+            assert_eq!(MerkleLevels::heap(&txids[..]).unwrap().root(), *root, "{kernel:?}");
+        }
+        assert_eq!(Sha256d::selected(), kernel);
+    }
+    assert_eq!(subtrees.len(), 80);
+    Sha256d::new(Sha256dKernel::Auto).unwrap().select();
 }
 
 fn check_nodes(file: &str, entry: &Value, view: &SubtreeView<'_>, bytes: &[u8]) {

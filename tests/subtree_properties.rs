@@ -7,13 +7,13 @@
 mod reference;
 
 use blocktier::Hash;
-use blocktier::hash::Sha256dKernel;
-use blocktier::storage::MappingOptions;
+use blocktier::hash::{Sha256d, Sha256dKernel};
+use blocktier::storage::{HugePages, MappingOptions};
 use blocktier::subtree::inpoints::{Outpoint, TxInpoints, encode};
 use blocktier::subtree::{
-    BlockShape, MerkleLevels, MerkleProof, Node, NodeArray, ReadLimits, Subtree, SubtreeFormat,
-    SubtreeMeta, SubtreeParts, SubtreeView, Verify, fold_proof, merkle, read_subtree, write_meta,
-    write_subtree,
+    BlockShape, LeafBytes, MerkleLevels, MerkleProof, Node, NodeArray, ReadLimits, Subtree,
+    SubtreeFormat, SubtreeMeta, SubtreeParts, SubtreeView, Verify, fold_proof, merkle,
+    read_subtree, write_meta, write_subtree,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -293,17 +293,61 @@ fn roots_agree_at_the_sizes_where_code_changes_its_way() {
     }
 }
 
+/// Trees of every shape that the code tells apart, in nodes and in hashes, by every kernel. Only
+/// this test of this file selects kernels, so what it selects is what computes.
 #[test]
-fn the_portable_kernel_gives_the_same_trees() {
-    let leaves = leaves(5000);
-    let root = reference::merkle_root(&leaves);
-    // Process-wide, and harmless to tests beside this one: the hashes are the same.
-    Sha256dKernel::Portable.select();
-    assert_eq!(Sha256dKernel::selected(), Sha256dKernel::Portable);
-    let portable = (merkle::root(&leaves[..]), MerkleLevels::heap(&leaves[..]));
-    Sha256dKernel::Auto.select();
-    assert_eq!(portable.0.unwrap(), root);
-    assert_eq!(portable.1.unwrap().root(), root);
+fn every_kernel_gives_the_same_trees() {
+    let all = leaves(20_011);
+    let nodes: Vec<Node> =
+        all.iter().map(|hash| Node { hash: *hash, fee: u64::MAX, size: u64::MAX }).collect();
+    let sizes = [1, 2, 3, 17, 31, 33, 100, 511, 512, 513, 543, 1025, 4095, 4096, 4609, 20_011];
+    let expected = sizes.map(|size| reference::merkle_root(&all[..size]));
+    let replaced = sizes.map(|size| {
+        let mut leaves = all[..size].to_vec();
+        leaves[0] = [0x77; 32];
+        reference::merkle_root(&leaves)
+    });
+    for kernel in Sha256dKernel::available() {
+        kernel.select();
+        for ((size, root), replaced) in sizes.into_iter().zip(expected).zip(replaced) {
+            let at = format!("{:?} {size}", kernel.kernel());
+            let (leaves, nodes) = (&all[..size], &nodes[..size]);
+            let bytes = Node::as_bytes(nodes);
+            assert_eq!(merkle::root(leaves).unwrap(), root, "{at}");
+            assert_eq!(merkle::root(nodes).unwrap(), root, "{at}");
+            assert_eq!(merkle::root(&LeafBytes::Nodes(bytes)).unwrap(), root, "{at}");
+            assert_eq!(merkle::root(&LeafBytes::Hashes(leaves)).unwrap(), root, "{at}");
+            assert_eq!(merkle::root_with_coinbase(nodes, &[0x77; 32]).unwrap(), replaced, "{at}");
+            let levels = MerkleLevels::heap(nodes).unwrap();
+            assert_eq!((levels.root(), levels.leaves()), (root, leaves), "{at}");
+            for index in [0, size / 2, size - 1] {
+                let proof = MerkleProof::in_tree(&levels, index).unwrap();
+                assert!(proof.verify(&root, size as u64), "{at} leaf {index}");
+            }
+        }
+        let trees = sizes.map(|size| &nodes[..size]);
+        assert_eq!(merkle::roots(&trees).unwrap(), expected, "{:?}", kernel.kernel());
+        assert_eq!(merkle::roots(&trees[..6]).unwrap(), expected[..6], "{:?}", kernel.kernel());
+        assert_eq!(Sha256d::selected(), kernel);
+    }
+    Sha256d::new(Sha256dKernel::Auto).unwrap().select();
+}
+
+/// 60,000 leaves, whose levels fill less than 4 MiB, and 70,000, whose levels get their own pages.
+#[test]
+fn levels_in_pages_are_the_levels_on_the_heap() {
+    let all = leaves(70_000);
+    for (count, huge_pages) in
+        [(60_000, HugePages::Off), (70_000, HugePages::Off), (70_000, HugePages::Transparent)]
+    {
+        let leaves = &all[..count];
+        let levels = MerkleLevels::in_memory(leaves, huge_pages).unwrap();
+        let heap = MerkleLevels::heap(leaves).unwrap();
+        assert!(!levels.is_mapped());
+        assert_eq!(levels.leaves(), leaves);
+        assert_eq!(levels.root(), reference::merkle_root(leaves));
+        assert_eq!(levels.proof(count - 1).unwrap(), heap.proof(count - 1).unwrap());
+    }
 }
 
 #[test]
@@ -329,6 +373,9 @@ fn what_has_no_root_is_an_error() {
     let none: [Hash; 0] = [];
     invalid(merkle::root(&none[..]));
     invalid(merkle::root_of_nodes(&[]));
+    let error = merkle::roots(&[&[[1; 32]][..], &none[..]]).unwrap_err();
+    assert!(error.to_string().contains("tree 1 of 2 has no leaves"), "{error}");
+    assert!(merkle::roots::<[Hash]>(&[]).unwrap().is_empty());
     invalid(merkle::root_with_coinbase(&none[..], &[1; 32]));
     invalid(merkle::block_root(&[], 4, 1));
     invalid(merkle::block_root(&[[1; 32]; 2], 4, 0));

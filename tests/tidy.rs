@@ -24,6 +24,7 @@ const LONG_FUNCTIONS: &[(&str, &str)] = &[];
 const LONG_FILES: &[(&str, &str)] = &[
     ("tests/diskmap_compaction.rs", "one subject, a test after the other"),
     ("tests/diskmap_concurrent.rs", "one subject, a test after the other"),
+    ("tests/diskmap_durable_compaction.rs", "one subject, a test after the other"),
     ("tests/diskmap_model.rs", "one subject, a test after the other"),
 ];
 

@@ -31,6 +31,7 @@ type Settings struct {
 	HugePages            string `key:"hugePages" kind:"off|transparent" default:"" desc:"huge pages for indexes and mappings"`
 	FaultAhead           string `key:"faultAhead" kind:"auto|off" default:"auto" desc:"a thread that touches the next piece of a growing index before it is needed"`
 	ScanKernel           string `key:"scanKernel" kind:"auto|avx512|avx2|scalar" default:"auto" desc:"instructions that compare index buckets"`
+	HashKernel           string `key:"hashKernel" kind:"auto|avx512|shani|avx2|armsha2|portable" default:"auto" desc:"instructions that compute sha256d, for the whole process"`
 	TxMapDirWeights      string `key:"txMapDirWeights" kind:"each count" default:"" desc:"shares of the directories, such as 3|1; empty: equal shares"`
 	TxMapDirQuotas       string `key:"txMapDirQuotas" kind:"each size" default:"" desc:"bytes that a map's files may take in each directory, such as 500G, or one for each, separated by |"`
 	TxMapDirFloors       string `key:"txMapDirFloors" kind:"each size" default:"" desc:"bytes that a map leaves free on the file system of each directory"`

@@ -13,12 +13,14 @@
 //! `write`, `lookup` and `batch` are the operations; `confirm` and `read` turn matching tags into
 //! answers; `log` is where records are appended; `generation` is one life of the content. `rotate`
 //! replaces it, `iterate` visits all of it, `transfer` copies from another map. `compaction` gets
-//! the space of dead records back, `durable` lets a map outlive its process. docs/design.md
-//! (sections 3 to 6) has the invariants and the linearization points.
+//! the space of dead records back, `durable` lets a map outlive its process, `check` verifies and
+//! mends what it left on disk. docs/design.md (sections 3 to 6) has the invariants and the
+//! linearization points.
 //!
 //! Threads: every method takes `&self` and may run concurrently with every other.
 
 mod batch;
+pub mod check;
 pub mod compaction;
 mod confirm;
 mod directory;
@@ -286,21 +288,17 @@ impl<K: Key> DiskMap<K> {
     }
 
     /// Compacts now, on this thread and at any rate, what the background would: until the settings
-    /// find nothing more to merge among the segments that are complete at the call.
+    /// find nothing more to merge among the segments that are complete at the call. In a durable
+    /// map the space comes back at the next [`DiskMap::sync`].
     ///
     /// # Errors
     /// `Corrupt` or `Io` if a segment could not be read; it is left alone from then on and the rest
     /// was merged. `DiskFull` without room for a merge, `TimedOut` without room in the tail,
-    /// `OutOfMemory`, `Failed`; `Unsupported` for a durable map, `Frozen` for what
-    /// [`DiskMap::rotate`] returned. Nothing is lost by any of them.
+    /// `OutOfMemory`, `Failed`; `Frozen` for what [`DiskMap::rotate`] returned. Nothing is lost by
+    /// any of them.
     pub fn compact(&self) -> Result<()> {
         if self.is_view {
             return Err(Error::ROTATED);
-        }
-        if self.durable.is_some() {
-            let text =
-                "compaction of a durable or process map; its space comes back in whole segments";
-            return Err(Error::Unsupported(text.to_owned()));
         }
         self.compaction.compact(Duration::from_millis(self.plan.settings.write_timeout_ms))
     }
@@ -438,7 +436,7 @@ fn compaction_worker<K: Key>(
         bell: runtime.background().bell(),
         hash_key: |hasher, bytes| K::from_bytes(bytes).map(|key| key.hash(hasher)),
     };
-    Worker::new(parts, &settings.compaction_in_force())
+    Worker::new(parts, &settings.compaction)
 }
 
 /// Flushes what has been in RAM alone for too long. Of a generation that another one has replaced

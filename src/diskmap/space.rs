@@ -60,13 +60,23 @@ impl Space {
         directory: &Path,
         storage: &dyn Storage,
     ) -> Result<Taken> {
+        let taken = Taken { space: Arc::clone(self), bytes };
+        let before = self.taken_bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.admit(before, bytes, directory, storage).map(|()| taken)
+    }
+
+    fn admit(
+        &self,
+        before: u64,
+        bytes: u64,
+        directory: &Path,
+        storage: &dyn Storage,
+    ) -> Result<()> {
         let refuse = |reason: String| {
             let path = directory.to_owned();
             Err(Error::DiskFull { path, needed: bytes, source: std::io::Error::other(reason) })
         };
-        let taken = Taken { space: Arc::clone(self), bytes };
-        let before = self.taken_bytes.fetch_add(bytes, Ordering::AcqRel);
-        if self.quota_bytes != 0 && before + bytes > self.quota_bytes {
+        if self.quota_bytes != 0 && before.saturating_add(bytes) > self.quota_bytes {
             let quota = self.quota_bytes;
             return refuse(format!("txMapDirQuotas allows {quota} bytes, {before} are in use"));
         }
@@ -77,7 +87,15 @@ impl Space {
                 return refuse(format!("txMapDirFloors keeps {floor} bytes free of {free}"));
             }
         }
-        Ok(taken)
+        Ok(())
+    }
+
+    /// Whether `bytes` more would be granted now; takes nothing.
+    ///
+    /// # Errors
+    /// As for [`Space::take`].
+    pub(crate) fn check(&self, bytes: u64, directory: &Path, storage: &dyn Storage) -> Result<()> {
+        self.admit(self.taken_bytes.load(Ordering::Acquire), bytes, directory, storage)
     }
 
     /// Counts `bytes` of a file that is there already, whatever the limits.
@@ -150,6 +168,8 @@ mod tests {
         assert!(matches!(refused, Error::DiskFull { needed: 41, .. }));
         assert!(refused.to_string().contains("allows 100 bytes, 60 are in use"), "{refused}");
         assert_eq!(space.taken_bytes(), 60, "a refusal takes nothing");
+        assert!(space.check(41, dir.path(), &storage).is_err());
+        space.check(40, dir.path(), &storage).unwrap();
         let second = space.take(40, dir.path(), &storage).unwrap();
         drop(first);
         assert_eq!(space.taken_bytes(), 40);

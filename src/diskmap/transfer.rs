@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use super::batch::cold::ColdItem;
-use super::batch::{Batch, CHUNK, ColdQueue, ItemState, Pipeline, check_states};
+use super::batch::{Batch, BatchMemory, CHUNK, ColdQueue, ItemState, check_states};
 use super::confirm::Start;
 use super::iterate::read_cost;
 use super::key::Key;
@@ -347,7 +347,8 @@ impl<K: Key> Transfer<K> {
     fn look_up(&mut self, source: &DiskMap<K>, keys: &[K], end: usize) -> Result<()> {
         let generation = source.generation.load();
         let options = Options { may_read: false, ..source.options(Wait::Never, self.staging) };
-        let mut pipeline = Pipeline::new(end - self.next);
+        let mut memory = BatchMemory::take();
+        let pipeline = &mut memory.pipeline;
         let mut scratch = Scratch::default();
         while self.next < end && !self.is_full() {
             let first = self.next;
@@ -449,7 +450,8 @@ impl<K: Key> Transfer<K> {
     ) -> Result<()> {
         let generation = source.generation.load();
         let mut queue = ColdQueue::default();
-        let mut pipeline = Pipeline::new(positions.len());
+        let mut memory = BatchMemory::take();
+        let pipeline = &mut memory.pipeline;
         let mut keys_now = Vec::with_capacity(CHUNK);
         for chunk in positions.chunks(CHUNK) {
             keys_now.clear();

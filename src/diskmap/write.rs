@@ -65,9 +65,15 @@ impl<K: Key> Op<'_, K> {
         publish: impl FnOnce(Unpublished<'_>) -> Result<Option<R>>,
     ) -> Result<Option<R>> {
         let value = long.seq.to_le_bytes();
+        let lane = self.generation.lane(self.hash);
         self.append_marker(Kind::Commit, &value, scratch, |commit| {
+            lane.set_commit(long.location.units(), commit.location(0)?.units());
             let ruler = Some(commit.ruler(0, Kind::Commit));
-            publish(Unpublished { location: long.location, ruler })
+            let published = publish(Unpublished { location: long.location, ruler });
+            if !matches!(published, Ok(Some(_))) {
+                lane.forget_commit(long.location.units());
+            }
+            published
         })
     }
 
@@ -86,10 +92,10 @@ impl<K: Key> Op<'_, K> {
         let key = self.key.as_bytes();
         reservation.store_one(kind, key, value, scratch.record_buffer());
         let published = publish(&reservation);
-        if matches!(published, Ok(Some(_))) {
-            reservation.marker_published(units);
-        } else {
+        if !matches!(published, Ok(Some(_))) {
             reservation.give_up(0, units);
+        } else if kind == Kind::Tombstone {
+            reservation.tombstone_published(units);
         }
         published
     }
@@ -191,6 +197,7 @@ impl<K: Key> Op<'_, K> {
         if !current || !self.generation.admit(self.hash, || record.ruler) {
             return Ok(None);
         }
+        self.mark_superseded(old);
         // Linearization point of an overwrite: value and subtree index change together.
         let index = Some(subtree_index);
         let replaced = shard.replace(self.hash, old.location, record.location, index)?;
@@ -225,10 +232,12 @@ impl<K: Key> Op<'_, K> {
         let remove = |ruler: Option<Ruler<'_>>| -> Result<bool> {
             let mut shard = self.generation.index.lock(self.hash);
             shard.check_writable()?;
+            if !shard.is_current(candidates) || !self.generation.admit(self.hash, || ruler) {
+                return Ok(false);
+            }
+            self.mark_superseded(found);
             // Linearization point of a deletion.
-            Ok(shard.is_current(candidates)
-                && self.generation.admit(self.hash, || ruler)
-                && shard.remove(self.hash, found.location))
+            Ok(shard.remove(self.hash, found.location))
         };
         let removed = if self.generation.is_durable() {
             self.append_marker(Kind::Tombstone, &[], scratch, |tombstone| {
@@ -270,7 +279,13 @@ impl<K: Key> Op<'_, K> {
 
     fn record_died(&self, record: Match) {
         let units = record::record_units(K::BYTES, record.value_bytes as usize);
-        self.generation.lane(self.hash).record_died(record.location.units(), units);
+        self.generation.lane(self.hash).value_died(record.location.units(), units);
+    }
+
+    /// Before the change that supersedes the record, under the shard's lock.
+    fn mark_superseded(&self, record: Match) {
+        let units = record::record_units(K::BYTES, record.value_bytes as usize);
+        self.generation.lane(self.hash).mark_superseded(record.location.units(), units);
     }
 }
 
@@ -331,5 +346,53 @@ mod tests {
         assert!(map.set(&key, b"A", 0, Wait::Allowed).unwrap());
         drop(map);
         assert_eq!(value(&open()).unwrap(), b"A");
+    }
+
+    /// A reserves, a merge moves the key's record behind A and publishes the copy, A publishes: the
+    /// copy, whose number is the highest, would be what recovery finds.
+    #[test]
+    fn what_was_reserved_before_a_move_is_not_published_after_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!(
+            "txMapDirs = {}\ntxMapTail = 256K\ntxMapBlock = 16K\ntxMapSegment = 64K\n\
+             txMapName = m\ntxMapDurability = durable\ntxMapCompaction = off\n\
+             txMapCompactionSpace = 0",
+            dir.path().display()
+        );
+        let settings = TxMapSettings::parse(&text).unwrap();
+        let open = || {
+            let runtime = Runtime::open(&RuntimeSettings::default()).unwrap();
+            DiskMap::<[u8; 32]>::open(&runtime, &settings).unwrap()
+        };
+        let (map, key) = (open(), [7; 32]);
+        let set = |key: &[u8; 32], value: &[u8]| map.set(key, value, 0, Wait::Allowed).unwrap();
+        set(&key, b"old");
+        // A complete segment with something dead in it.
+        for i in 0..300u16 {
+            set(&[(i % 100) as u8 + 100; 32], &[0; 400]);
+        }
+        map.flush().unwrap();
+        let generation = map.generation.load_full();
+        let op = map.op(&generation, &key, map.options(Wait::Allowed, false));
+        let (lane, units) = (generation.lane(op.hash), record::record_units(32, 3));
+        let before = generation.index.probe(op.hash);
+        let a = lane.reserve(&[units], None).unwrap();
+        a.store_one(Kind::Put, &key, b"new", &mut Vec::new());
+        map.compact().unwrap();
+        let candidates = generation.index.probe(op.hash);
+        let moved = candidates.iter().next().unwrap();
+        assert!(before.iter().next() != Some(moved), "the record was not moved");
+        let there = Match { location: moved, value_bytes: 3 };
+        let record =
+            Unpublished { location: a.location(0).unwrap(), ruler: Some(a.ruler(0, Kind::Put)) };
+        assert!(op.publish_set(Some(there), &candidates, record, 0).unwrap().is_none());
+        a.give_up(0, units);
+        drop(a);
+        assert!(set(&key, b"new"));
+        map.sync(Wait::Allowed).unwrap();
+        drop(generation);
+        drop(map);
+        let value = open().get(&key, Wait::Allowed, |value, _| value.to_vec()).unwrap();
+        assert_eq!(value.unwrap(), b"new");
     }
 }

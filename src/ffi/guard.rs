@@ -22,9 +22,10 @@ pub(super) enum HandleKind {
     MerkleLevels = 3,
     Cursor = 4,
     Transfer = 5,
+    Check = 6,
 }
 
-static LIVE: [AtomicU64; 6] = [const { AtomicU64::new(0) }; 6];
+static LIVE: [AtomicU64; 7] = [const { AtomicU64::new(0) }; 7];
 
 /// Live handles of a kind; 0 for a kind that does not exist.
 pub(super) fn live(kind: u32) -> u64 {
@@ -226,7 +227,7 @@ fn finish(
     }
 }
 
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+pub(super) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "unknown cause".to_owned())

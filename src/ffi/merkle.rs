@@ -1,13 +1,14 @@
 //! Merkle roots, kept levels, proofs. Rules: docs/format.md.
 
 use std::ffi::{c_char, c_void};
+use std::path::Path;
 
 use super::guard::{self, Guarded, HandleKind, OK};
 use super::node_array::directory_option;
 use super::runtime::{blocktier_runtime_t, with_runtime};
 use super::status::{blocktier_error_t, blocktier_status_t};
-use crate::storage::MappingOptions;
-use crate::subtree::{Leaves, MerkleLevels, Node, fold_proof, merkle};
+use crate::storage::{HugePages, MappingOptions};
+use crate::subtree::{Leaves, MerkleLevels, Node, fold_proof, merkle, reserved_vec};
 use crate::types::Hash;
 use crate::{Error, Result};
 
@@ -62,6 +63,33 @@ pub unsafe extern "C" fn blocktier_subtree_root(
             let first =
                 if first_hash.is_null() { None } else { Some(hash_at(first_hash, "first_hash")?) };
             put_hash(root, "root", leaf_root(nodes, first.as_ref(), padded_height)?)?;
+        }
+        OK
+    })
+}
+
+/// The roots of `n` subtrees at once, on all processors: `nodes[i]` points to `counts[i]` nodes of
+/// 48 bytes, 8-byte aligned. `roots` is memory for n × 32 bytes. One subtree without nodes is an
+/// error that names it, and no root is written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn blocktier_subtree_roots(
+    nodes: *const *const c_void,
+    counts: *const usize,
+    n: usize,
+    roots: *mut u8,
+    error: *mut blocktier_error_t,
+) -> blocktier_status_t {
+    guard::call(error, || {
+        // SAFETY: the caller's promises for each pointer and length.
+        unsafe {
+            let nodes = guard::slice(nodes, n, "nodes")?;
+            let counts = guard::slice(counts, n, "counts")?;
+            let out = guard::slice_mut(roots.cast::<Hash>(), n, "roots")?;
+            let mut trees = reserved_vec("subtrees", n)?;
+            for (nodes, count) in nodes.iter().zip(counts) {
+                trees.push(guard::slice(nodes.cast::<Node>(), *count, "nodes[i]")?);
+            }
+            out.copy_from_slice(&merkle::roots(&trees)?);
         }
         OK
     })
@@ -125,17 +153,20 @@ pub unsafe extern "C" fn blocktier_merkle_levels_new(
     unsafe {
         with_runtime(runtime, error, |runtime| {
             guard::not_null(out, "out")?;
-            let options = MappingOptions { o_tmpfile: runtime.settings().o_tmpfile };
             let text = guard::text(directory, directory_length, "directory")?;
-            let directory = directory_option(text);
+            let place = Place {
+                directory: directory_option(text),
+                options: MappingOptions { o_tmpfile: runtime.settings().o_tmpfile },
+                huge_pages: runtime.settings().huge_pages_choice(),
+            };
             let levels = match stride {
                 32 => {
                     let leaves = guard::slice(leaves.cast::<Hash>(), n, "leaves")?;
-                    build(leaves, directory, &options)?
+                    place.build(leaves)?
                 }
                 48 => {
                     let leaves = guard::slice(leaves.cast::<Node>(), n, "leaves")?;
-                    build(leaves, directory, &options)?
+                    place.build(leaves)?
                 }
                 other => {
                     let text = format!("stride {other} is neither 32 nor 48");
@@ -149,15 +180,20 @@ pub unsafe extern "C" fn blocktier_merkle_levels_new(
     }
 }
 
-fn build<L: Leaves + ?Sized>(
-    leaves: &L,
-    directory: Option<&std::path::Path>,
-    options: &MappingOptions,
-) -> Result<MerkleLevels> {
-    directory.map_or_else(
-        || MerkleLevels::heap(leaves),
-        |directory| MerkleLevels::mapped(directory, leaves, options),
-    )
+/// Where levels are kept.
+struct Place<'a> {
+    directory: Option<&'a Path>,
+    options: MappingOptions,
+    huge_pages: HugePages,
+}
+
+impl Place<'_> {
+    fn build<L: Leaves + ?Sized>(&self, leaves: &L) -> Result<MerkleLevels> {
+        match self.directory {
+            Some(directory) => MerkleLevels::mapped(directory, leaves, &self.options),
+            None => MerkleLevels::in_memory(leaves, self.huge_pages),
+        }
+    }
 }
 
 /// Frees kept levels. Null is fine.

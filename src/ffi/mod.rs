@@ -12,6 +12,7 @@
     reason = "the contract is the header's: pointers are valid for their lengths, handles live"
 )]
 
+mod check;
 mod guard;
 mod layout;
 mod merkle;
@@ -21,9 +22,11 @@ mod status;
 mod subtree;
 mod txmap;
 mod txmap_batch;
+mod txmap_compaction;
 mod txmap_cursor;
 mod txmap_rotate;
 
+pub use check::*;
 pub use layout::*;
 pub use merkle::*;
 pub use node_array::*;
@@ -32,5 +35,6 @@ pub use status::*;
 pub use subtree::*;
 pub use txmap::*;
 pub use txmap_batch::*;
+pub use txmap_compaction::*;
 pub use txmap_cursor::*;
 pub use txmap_rotate::*;

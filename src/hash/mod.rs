@@ -1,7 +1,10 @@
 //! Hashing: sha256d and the keyed hash of the index.
 
 pub mod keyed;
-mod sha256_portable;
+mod sha256;
 mod sha256d;
+#[cfg(test)]
+mod tests;
 
-pub use sha256d::{Sha256dKernel, sha256d, sha256d_64_many, sha256d_pair};
+pub use sha256::pairs::HashPairs;
+pub use sha256d::{Sha256d, Sha256dKernel, sha256d, sha256d_pair};

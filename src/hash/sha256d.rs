@@ -1,61 +1,217 @@
 //! sha256d: SHA-256 applied twice, the hash of transactions, blocks and Merkle nodes.
 //!
-//! This is the one place that chooses a kernel. `Auto` takes what the processor offers, detected at
-//! run time (SHA-NI or the ARM SHA-2 instructions, two streams at a time; else AVX2, SSE4.1, plain
-//! code). `Portable` is our own plain code. All kernels give the same bytes.
+//! This is the one place that chooses a kernel: vectors of many inputs where they pay (AVX-512,
+//! AVX2), the processor's SHA-2 instructions for the rest (SHA-NI, ARM), plain code where there is
+//! nothing else. All kernels give the same bytes.
 //!
 //! Threads: pure functions. The process-wide choice is one relaxed atomic: a change is seen by
 //! later calls, and a call that races it uses either kernel, with the same result.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use bitcoin_hashes::sha256d as fast;
-
-use super::sha256_portable::sha256;
+#[cfg(all(target_arch = "aarch64", not(miri)))]
+use super::sha256::arm::ArmSha2;
+use super::sha256::pairs::HashPairs;
+use super::sha256::portable;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+use super::sha256::{
+    avx2::{self, Avx2},
+    avx512::{self, Avx512},
+    sha_ni::ShaNi,
+};
 use crate::types::Hash;
+use crate::{Error, Result};
 
 /// Which code computes sha256d.
-///
-/// ```
-/// use blocktier::hash::Sha256dKernel;
-/// let text = b"either kernel, the same hash";
-/// assert_eq!(Sha256dKernel::Auto.hash(text), Sha256dKernel::Portable.hash(text));
-/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Sha256dKernel {
     /// The fastest that this processor runs.
     #[default]
     Auto = 0,
+    /// Sixteen inputs at a time; few or long ones as `Auto` hashes them without AVX-512.
+    Avx512 = 1,
+    /// The SHA instructions of x86 processors, up to four inputs at a time.
+    ShaNi = 2,
+    /// Eight inputs at a time; few or long ones as `Auto` hashes them without vectors.
+    Avx2 = 3,
+    /// The SHA-2 instructions of ARM processors, up to four inputs at a time.
+    ArmSha2 = 4,
     /// Plain code, no special instructions.
-    Portable = 1,
+    Portable = 5,
 }
 
+impl Sha256dKernel {
+    /// All kernels, the fastest first, without `Auto`.
+    pub const ALL: [Self; 5] =
+        [Self::Avx512, Self::ShaNi, Self::ArmSha2, Self::Avx2, Self::Portable];
+
+    /// The name in settings and messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Avx512 => "avx512",
+            Self::ShaNi => "shani",
+            Self::Avx2 => "avx2",
+            Self::ArmSha2 => "armsha2",
+            Self::Portable => "portable",
+        }
+    }
+
+    /// The kernel of this name; `Auto` if there is none.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self::ALL.into_iter().find(|kernel| kernel.name() == name).unwrap_or(Self::Auto)
+    }
+
+    /// The kernels that this processor runs, the fastest first; at least the portable one.
+    pub fn available() -> impl Iterator<Item = Sha256d> {
+        Self::ALL.into_iter().filter_map(|kernel| Sha256d::new(kernel).ok())
+    }
+
+    fn of_code(code: u8) -> Self {
+        Self::ALL.into_iter().find(|kernel| *kernel as u8 == code).unwrap_or(Self::Auto)
+    }
+}
+
+/// One input at a time, or a few.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Narrow {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    ShaNi(ShaNi),
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
+    ArmSha2(ArmSha2),
+    Portable,
+}
+
+/// Many inputs at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wide {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    Avx512(Avx512),
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    Avx2(Avx2),
+}
+
+/// sha256d by a kernel that this processor runs. Without state, shared by all threads.
+///
+/// ```
+/// use blocktier::hash::{Sha256d, Sha256dKernel};
+/// let (auto, portable) = (Sha256d::selected(), Sha256d::new(Sha256dKernel::Portable)?);
+/// assert_eq!(auto.hash(b"any kernel"), portable.hash(b"any kernel"));
+/// # Ok::<(), blocktier::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sha256d {
+    kernel: Sha256dKernel,
+    wide: Option<Wide>,
+    narrow: Narrow,
+}
+
+/// Of the process; `Auto` until the first use.
 static SELECTED: AtomicU8 = AtomicU8::new(Sha256dKernel::Auto as u8);
 
-impl Sha256dKernel {
-    /// The kernel that the functions of this module use.
+impl Sha256d {
+    /// The kernel that was asked for. `Auto` becomes the fastest one there is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] if the processor lacks the instructions.
+    pub fn new(kernel: Sha256dKernel) -> Result<Self> {
+        if kernel == Sha256dKernel::Auto {
+            return Ok(Sha256dKernel::available().next().unwrap_or(Self::PORTABLE));
+        }
+        Self::detect(kernel).ok_or_else(|| {
+            let name = kernel.name();
+            let reason = "this processor lacks the instructions; use auto";
+            Error::Unsupported(format!("hash kernel {name}: {reason}"))
+        })
+    }
+
+    const PORTABLE: Self =
+        Self { kernel: Sha256dKernel::Portable, wide: None, narrow: Narrow::Portable };
+
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    fn detect(kernel: Sha256dKernel) -> Option<Self> {
+        let sha_ni = ShaNi::detect().map(Narrow::ShaNi);
+        let best = sha_ni.unwrap_or(Narrow::Portable);
+        let (wide, narrow) = match kernel {
+            Sha256dKernel::Avx512 => (Some(Wide::Avx512(Avx512::detect()?)), best),
+            Sha256dKernel::Avx2 => (Some(Wide::Avx2(Avx2::detect()?)), best),
+            Sha256dKernel::ShaNi => (None, sha_ni?),
+            Sha256dKernel::Portable => return Some(Self::PORTABLE),
+            Sha256dKernel::Auto | Sha256dKernel::ArmSha2 => return None,
+        };
+        Some(Self { kernel, wide, narrow })
+    }
+
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
+    fn detect(kernel: Sha256dKernel) -> Option<Self> {
+        match kernel {
+            Sha256dKernel::ArmSha2 => {
+                let narrow = Narrow::ArmSha2(ArmSha2::detect()?);
+                Some(Self { kernel, wide: None, narrow })
+            }
+            Sha256dKernel::Portable => Some(Self::PORTABLE),
+            _ => None,
+        }
+    }
+
+    #[cfg(any(not(any(target_arch = "x86_64", target_arch = "aarch64")), miri))]
+    fn detect(kernel: Sha256dKernel) -> Option<Self> {
+        (kernel == Sha256dKernel::Portable).then_some(Self::PORTABLE)
+    }
+
+    /// The kernel of the process: the one given to [`select`](Self::select) last, or the fastest.
     #[must_use]
     pub fn selected() -> Self {
-        if SELECTED.load(Ordering::Relaxed) == Self::Portable as u8 {
-            Self::Portable
-        } else {
-            Self::Auto
+        let kernel = Sha256dKernel::of_code(SELECTED.load(Ordering::Relaxed));
+        if let Some(selected) = Self::detect(kernel) {
+            return selected;
         }
+        let fastest = Self::new(Sha256dKernel::Auto).unwrap_or(Self::PORTABLE);
+        fastest.select();
+        fastest
     }
 
     /// Makes this the kernel of the whole process.
     pub fn select(self) {
-        SELECTED.store(self as u8, Ordering::Relaxed);
+        SELECTED.store(self.kernel as u8, Ordering::Relaxed);
+    }
+
+    /// Which one it is; never `Auto`.
+    #[must_use]
+    pub const fn kernel(self) -> Sha256dKernel {
+        self.kernel
     }
 
     /// sha256d of `bytes`.
     #[must_use]
     pub fn hash(self, bytes: &[u8]) -> Hash {
-        match self {
-            Self::Auto => fast::Hash::hash(bytes).to_byte_array(),
-            Self::Portable => sha256(&sha256(bytes)),
+        self.sha256(&self.sha256(bytes))
+    }
+
+    fn sha256(self, bytes: &[u8]) -> [u8; 32] {
+        match self.narrow {
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            Narrow::ShaNi(kernel) => {
+                portable::sha256(bytes, |state, blocks| kernel.compress(state, blocks))
+            }
+            #[cfg(all(target_arch = "aarch64", not(miri)))]
+            Narrow::ArmSha2(kernel) => {
+                portable::sha256(bytes, |state, blocks| kernel.compress(state, blocks))
+            }
+            Narrow::Portable => portable::sha256(bytes, portable::compress),
         }
+    }
+
+    /// The Merkle parent of two hashes: sha256d of `left` followed by `right`.
+    #[must_use]
+    pub fn hash_pair(self, left: &Hash, right: &Hash) -> Hash {
+        let mut out = [[0; 32]];
+        self.narrow.hash_pairs(&HashPairs::of_hashes(&[*left, *right]), &mut out);
+        out[0]
     }
 
     /// sha256d of each 64-byte input, into the place of the same number in `out`.
@@ -64,22 +220,80 @@ impl Sha256dKernel {
     ///
     /// If the two slices differ in length.
     pub fn hash_64_many(self, inputs: &[[u8; 64]], out: &mut [Hash]) {
-        assert_eq!(inputs.len(), out.len(), "one output for each input");
+        self.hash_pairs(&HashPairs::of_inputs(inputs), out);
+    }
+
+    /// The Merkle parent of each pair, into the place of the same number in `out`.
+    ///
+    /// ```
+    /// use blocktier::hash::{HashPairs, Sha256d};
+    /// let level = [[1u8; 32], [2; 32], [3; 32], [4; 32]];
+    /// let mut above = [[0; 32]; 2];
+    /// let sha256d = Sha256d::selected();
+    /// sha256d.hash_pairs(&HashPairs::of_hashes(&level), &mut above);
+    /// assert_eq!(above[1], sha256d.hash_pair(&level[2], &level[3]));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many places as pairs.
+    pub fn hash_pairs(self, pairs: &HashPairs<'_>, out: &mut [Hash]) {
+        assert_eq!(pairs.count(), out.len(), "one output for each pair");
+        let grouped = self.wide.map_or(0, |wide| wide.pairs_of(pairs.count(), self.narrow));
+        let (grouped_out, rest_out) = out.split_at_mut(grouped);
+        let (grouped, rest) = pairs.split_at(grouped);
+        if let Some(wide) = self.wide {
+            wide.hash_pairs(&grouped, grouped_out);
+        }
+        self.narrow.hash_pairs(&rest, rest_out);
+    }
+}
+
+impl Narrow {
+    fn hash_pairs(self, pairs: &HashPairs<'_>, out: &mut [Hash]) {
         match self {
-            Self::Auto => {
-                // Pairs go through the two-stream kernel, whose leftover would fall back to plain
-                // code.
-                let even = inputs.len() & !1;
-                fast::Hash::hash_64_many(&mut out[..even], &inputs[..even]);
-                if let (Some(last), Some(input)) = (out.get_mut(even), inputs.get(even)) {
-                    *last = self.hash(input);
-                }
-            }
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            Self::ShaNi(kernel) => kernel.hash_pairs(pairs, out),
+            #[cfg(all(target_arch = "aarch64", not(miri)))]
+            Self::ArmSha2(kernel) => kernel.hash_pairs(pairs, out),
             Self::Portable => {
-                for (out, input) in out.iter_mut().zip(inputs) {
-                    *out = self.hash(input);
+                for (index, out) in out.iter_mut().enumerate() {
+                    let once = portable::sha256(&pairs.input(index), portable::compress);
+                    *out = portable::sha256(&once, portable::compress);
                 }
             }
+        }
+    }
+}
+
+#[cfg_attr(
+    any(not(target_arch = "x86_64"), miri),
+    expect(unused_variables, reason = "no such kernel here")
+)]
+impl Wide {
+    /// How many of `count` pairs to hash in groups: a last group that is not full costs as much as
+    /// a full one, so a few pairs are left to `narrow`.
+    fn pairs_of(self, count: usize, narrow: Narrow) -> usize {
+        match self {
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            Self::Avx512(_) => {
+                let fewest = if narrow == Narrow::Portable { 2 } else { 8 };
+                if count % avx512::LANES < fewest { count - count % avx512::LANES } else { count }
+            }
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            Self::Avx2(_) => {
+                let fewest = if narrow == Narrow::Portable { 2 } else { avx2::LANES };
+                if count % avx2::LANES < fewest { count - count % avx2::LANES } else { count }
+            }
+        }
+    }
+
+    fn hash_pairs(self, pairs: &HashPairs<'_>, out: &mut [Hash]) {
+        match self {
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            Self::Avx512(kernel) => kernel.hash_pairs(pairs, out),
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            Self::Avx2(kernel) => kernel.hash_pairs(pairs, out),
         }
     }
 }
@@ -92,91 +306,34 @@ impl Sha256dKernel {
 /// ```
 #[must_use]
 pub fn sha256d(bytes: &[u8]) -> Hash {
-    Sha256dKernel::selected().hash(bytes)
+    Sha256d::selected().hash(bytes)
 }
 
-/// sha256d of each 64-byte input with the selected kernel.
-///
-/// # Panics
-///
-/// If the two slices differ in length.
-pub fn sha256d_64_many(inputs: &[[u8; 64]], out: &mut [Hash]) {
-    Sha256dKernel::selected().hash_64_many(inputs, out);
-}
-
-/// The Merkle parent: sha256d of `left` followed by `right`.
+/// The Merkle parent: sha256d of `left` followed by `right`, with the selected kernel.
 #[must_use]
 pub fn sha256d_pair(left: &Hash, right: &Hash) -> Hash {
-    let mut bytes = [0u8; 64];
-    bytes[..32].copy_from_slice(left);
-    bytes[32..].copy_from_slice(right);
-    sha256d(&bytes)
+    Sha256d::selected().hash_pair(left, right)
 }
 
 #[cfg(test)]
-mod tests {
-    use sha2::{Digest, Sha256};
-
-    use super::*;
-
-    const KERNELS: [Sha256dKernel; 2] = [Sha256dKernel::Auto, Sha256dKernel::Portable];
-
-    fn reference(bytes: &[u8]) -> Hash {
-        Sha256::digest(Sha256::digest(bytes)).into()
-    }
-
-    fn hex(text: &str) -> Hash {
-        std::array::from_fn(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap())
-    }
-
-    #[test]
-    fn published_vectors() {
-        let vectors = [
-            (&b""[..], "5df6e0e2761359d30a8275058e299fcc0381534545f55cf43e41983f5d4c9456"),
-            (b"hello", "9595c9df90075148eb06860365df33584b75bff782a510c6cd4883a419833d50"),
-        ];
-        for kernel in KERNELS {
-            for (text, expected) in vectors {
-                assert_eq!(kernel.hash(text), hex(expected), "{kernel:?} {text:?}");
+impl Sha256d {
+    /// Every kernel of this processor, and each wide one with each way to hash the rest.
+    pub(super) fn combinations() -> Vec<Self> {
+        let kernels: Vec<Self> = Sha256dKernel::available().collect();
+        let mut all = kernels.clone();
+        for wide in kernels.iter().filter(|kernel| kernel.wide.is_some()) {
+            for narrow in kernels.iter().filter(|kernel| kernel.wide.is_none()) {
+                all.push(Self { narrow: narrow.narrow, ..*wide });
             }
         }
+        all
     }
 
-    #[test]
-    fn every_length_up_to_four_blocks_agrees_with_another_implementation() {
-        let bytes: Vec<u8> = (0..260u32).map(|i| (i * 31 + 7) as u8).collect();
-        for kernel in KERNELS {
-            for length in 0..=bytes.len() {
-                let text = &bytes[..length];
-                assert_eq!(kernel.hash(text), reference(text), "{kernel:?} {length}");
-            }
+    /// By this kernel's vectors alone, however few pairs there are; as usual where it has none.
+    pub(super) fn hash_pairs_in_groups(self, pairs: &HashPairs<'_>, out: &mut [Hash]) {
+        match self.wide {
+            Some(wide) => wide.hash_pairs(pairs, out),
+            None => self.narrow.hash_pairs(pairs, out),
         }
-    }
-
-    #[test]
-    fn many_inputs_of_64_bytes_at_every_count() {
-        let inputs: Vec<[u8; 64]> =
-            (0..37u8).map(|i| std::array::from_fn(|j| i.wrapping_mul(89) ^ j as u8)).collect();
-        for kernel in KERNELS {
-            for count in 0..=inputs.len() {
-                let mut out = vec![[0xee; 32]; count];
-                kernel.hash_64_many(&inputs[..count], &mut out);
-                for (input, got) in inputs.iter().zip(&out) {
-                    assert_eq!(*got, reference(input), "{kernel:?} count {count}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    #[should_panic(expected = "one output for each input")]
-    fn lengths_must_match() {
-        Sha256dKernel::Portable.hash_64_many(&[[0; 64]], &mut []);
-    }
-
-    #[test]
-    fn pair_is_the_hash_of_both() {
-        let (left, right) = ([1u8; 32], [2u8; 32]);
-        assert_eq!(sha256d_pair(&left, &right), reference(&[left, right].concat()));
     }
 }

@@ -91,6 +91,24 @@ pub(crate) fn prefetch<T>(place: &T) {
     let _ = place;
 }
 
+/// As `prefetch`, for a line that will be stored to: it comes as this core's own, so that the store
+/// does not have to ask the other cores for it.
+#[inline(always)]
+pub(super) fn prefetch_to_write<T>(place: &T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch reads nothing and cannot fault. Processors without the instruction, of
+    // which no 64-bit one is known that can run a current kernel, take it as a no-op.
+    unsafe {
+        std::arch::asm!(
+            "prefetchw [{place}]",
+            place = in(reg) std::ptr::from_ref(place),
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = place;
+}
+
 /// A way to look at a bucket.
 pub(super) trait Kernel: Copy {
     /// Looks at `bucket` once; `want` is a tag and side in their slot bits.

@@ -65,18 +65,18 @@ impl Random {
 }
 
 /// The hash of key `i`, in one of the first `shards` shards: few shards go deep with few keys.
-fn hash(i: u64, shards: u64) -> KeyHash {
+pub(super) fn hash(i: u64, shards: u64) -> KeyHash {
     let mut random = Random(i);
     let (hi, lo) = (random.next(), random.next());
     let shard = ((hi & 0xffff_ffff) * shards) >> 32;
     KeyHash { hi, lo: shard << 52 | lo >> 12 }
 }
 
-fn at(units: u64) -> Location {
+pub(super) fn at(units: u64) -> Location {
     Location::new(units).unwrap()
 }
 
-fn options(expected_entries: u64, kernel: ScanKernel) -> IndexOptions {
+pub(super) fn options(expected_entries: u64, kernel: ScanKernel) -> IndexOptions {
     IndexOptions { expected_entries, kernel, ..IndexOptions::default() }
 }
 
@@ -130,7 +130,7 @@ fn history(index: &Index, shards: u64, keys: u64, steps: u64) -> HashMap<u64, (L
 }
 
 /// Everything that the model has, and nothing else.
-fn compare(index: &Index, shards: u64, model: &HashMap<u64, (Location, u16)>) {
+pub(super) fn compare(index: &Index, shards: u64, model: &HashMap<u64, (Location, u16)>) {
     check(index);
     assert_eq!(index.len(), model.len() as u64);
     let mut all = HashMap::new();
@@ -276,8 +276,8 @@ fn a_rebuild_empties_the_stash() {
 
 /// An account that refuses when told to.
 #[derive(Debug, Default)]
-struct Gate {
-    closed: AtomicBool,
+pub(super) struct Gate {
+    pub closed: AtomicBool,
     taken: AtomicU64,
 }
 

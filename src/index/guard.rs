@@ -1,6 +1,5 @@
 //! Changing a shard: everything here happens under its lock.
 
-use super::Index;
 use super::bucket::{Kernel, Operation};
 use super::candidates::Candidates;
 use super::home::Home;
@@ -11,6 +10,7 @@ use super::probe::{Collect, Found};
 use super::shard::Header;
 use super::slot::SECONDARY;
 use super::version_lock::Locked;
+use super::{Index, Insert};
 use crate::Result;
 use crate::hash::keyed::KeyHash;
 
@@ -44,6 +44,49 @@ impl Operation for Place<'_> {
             return false;
         }
         self.index.view(header, &leaf).place(k, self.entry, || header.begin_write())
+    }
+}
+
+/// What is to be inserted if the key's candidates are exactly `known`, which the caller has
+/// refuted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewEntry<'a> {
+    /// Where the key's record is.
+    pub location: Location,
+    /// Its subtree index, 0 if it has none.
+    pub subtree: u16,
+    /// What a probe of the key found.
+    pub known: &'a Candidates,
+}
+
+/// Inserts an entry, unless its key's candidates have changed or `admit` disagrees.
+pub(super) struct InsertNew<'a, A> {
+    pub index: &'a Index,
+    pub h: KeyHash,
+    pub new: NewEntry<'a>,
+    pub admit: A,
+}
+
+impl<A: FnOnce() -> bool> Operation for InsertNew<'_, A> {
+    type Output = Result<Insert>;
+
+    #[inline(always)]
+    fn run<K: Kernel>(self, k: K) -> Result<Insert> {
+        let Self { index, h, new, admit } = self;
+        let mut guard = index.lock(h);
+        guard.check_writable()?;
+        if !guard.is_at(new.known.version()) {
+            let current = guard.candidates(h);
+            // Refuted locations must not have changed at all: one can come back for another record.
+            if !new.known.is_empty() || !current.is_empty() {
+                return Ok(Insert::Changed(current));
+            }
+        }
+        if !admit() {
+            return Ok(Insert::Changed(guard.candidates(h)));
+        }
+        guard.insert_by(k, h, &new)?;
+        Ok(Insert::Done)
     }
 }
 
@@ -97,7 +140,21 @@ impl<'a> ShardGuard<'a> {
     pub fn insert(&mut self, h: KeyHash, location: Location, subtree_index: u16) -> Result<()> {
         let entry = Entry { home: self.home(h), location, subtree: subtree_index };
         let place = Place { index: self.index, shard: self.shard, entry };
-        if !self.index.kernel.dispatch(place) {
+        let placed = self.index.kernel.dispatch(place);
+        self.complete(placed, entry)
+    }
+
+    /// As `insert`, within an operation that is compiled for the kernel.
+    #[inline(always)]
+    fn insert_by<K: Kernel>(&mut self, k: K, h: KeyHash, new: &NewEntry<'_>) -> Result<()> {
+        let entry = Entry { home: self.home(h), location: new.location, subtree: new.subtree };
+        let placed = Place { index: self.index, shard: self.shard, entry }.run(k);
+        self.complete(placed, entry)
+    }
+
+    #[inline(always)]
+    fn complete(&mut self, placed: bool, entry: Entry) -> Result<()> {
+        if !placed {
             self.insert_with_more_room(entry)?;
         }
         self.header.set_entries(self.header.entries() + 1);

@@ -41,6 +41,8 @@ mod home;
 mod kick;
 mod location;
 mod many;
+#[cfg(test)]
+mod many_tests;
 mod options;
 mod packed;
 mod page;
@@ -64,12 +66,14 @@ use crate::{Error, Result};
 use arena::Arena;
 use bucket::KernelChoice;
 use directory::Directory;
+use guard::InsertNew;
 use packed::Packed;
 use probe::Probe;
 use shard::Header;
 
 pub(crate) use bucket::prefetch as prefetch_line;
 pub use candidates::Candidates;
+pub(crate) use guard::NewEntry;
 pub use guard::ShardGuard;
 pub use home::shard_of;
 pub use location::Location;
@@ -159,13 +163,25 @@ impl Index {
         })
     }
 
+    /// To be called before a probe that an insertion, or another change of the key's shard, will
+    /// follow: the header comes as this core's own while the probe waits for the buckets.
+    #[inline(always)]
+    pub(crate) fn prefetch_to_change(&self, h: KeyHash) {
+        bucket::prefetch_to_write(&self.headers[shard_of(h)]);
+    }
+
     /// Before [`prefetch`](Self::prefetch): starts to bring near the shard's header and the way
     /// through the directory of an index that has grown, which `prefetch` reads.
     #[inline]
     pub fn prefetch_directory(&self, h: KeyHash) {
-        let shard = shard_of(h);
-        bucket::prefetch(&self.headers[shard]);
-        self.directory.prefetch(&self.arena, shard, self.home(h));
+        bucket::prefetch(&self.headers[shard_of(h)]);
+        self.prefetch_way(h);
+    }
+
+    /// The part of `prefetch_directory` without the header.
+    #[inline(always)]
+    fn prefetch_way(&self, h: KeyHash) {
+        self.directory.prefetch(&self.arena, shard_of(h), self.home(h));
     }
 
     /// Starts to bring near what a probe of `h` reads first, its primary bucket. Some ten to
@@ -281,20 +297,8 @@ impl Index {
         known: &Candidates,
         admit: impl FnOnce() -> bool,
     ) -> Result<Insert> {
-        let mut guard = self.lock(h);
-        guard.check_writable()?;
-        if !guard.is_at(known.version()) {
-            let current = guard.candidates(h);
-            // Refuted locations must not have changed at all: one can come back for another record.
-            if !known.is_empty() || !current.is_empty() {
-                return Ok(Insert::Changed(current));
-            }
-        }
-        if !admit() {
-            return Ok(Insert::Changed(guard.candidates(h)));
-        }
-        guard.insert(h, location, subtree_index)?;
-        Ok(Insert::Done)
+        let new = NewEntry { location, subtree: subtree_index, known };
+        self.kernel.dispatch(InsertNew { index: self, h, new, admit })
     }
 
     /// The subtree index of an entry; 0 when none was set, none when `location` is not there.

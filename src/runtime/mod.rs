@@ -30,6 +30,7 @@ pub use preparer::Preparer;
 pub use stats::{DiskStats, DiskStatsSnapshot};
 
 use crate::Result;
+use crate::hash::{Sha256d, Sha256dKernel};
 use crate::settings::RuntimeSettings;
 use crate::storage::{Mapping, MappingOptions, RealStorage, Storage};
 
@@ -64,7 +65,8 @@ impl Runtime {
     /// Opens a runtime over the real file system.
     ///
     /// # Errors
-    /// [`crate::Error::InvalidArgument`] for settings out of range.
+    /// [`crate::Error::Setting`] for settings out of range, [`crate::Error::Unsupported`] for a
+    /// hash kernel that the processor lacks.
     pub fn open(settings: &RuntimeSettings) -> Result<Self> {
         Self::with_storage(settings, Arc::new(RealStorage::new(settings)))
     }
@@ -75,6 +77,9 @@ impl Runtime {
     /// As [`Runtime::open`].
     pub fn with_storage(settings: &RuntimeSettings, storage: Arc<dyn Storage>) -> Result<Self> {
         settings.validate()?;
+        if settings.hash_kernel != Sha256dKernel::Auto {
+            Sha256d::new(settings.hash_kernel)?.select();
+        }
         let events = Arc::new(EventRing::new());
         storage.report_to(&events);
         let limit = settings.memory_budget.unwrap_or_else(|| memory_limit() / 5 * 4);

@@ -298,3 +298,27 @@ fn settings_reach_storage_budget_and_mappings() {
     let bad = RuntimeSettings { memory_budget: Some(1), ..RuntimeSettings::default() };
     assert!(matches!(Runtime::open(&bad), Err(Error::Setting { .. })));
 }
+
+/// Only this test of the library's own selects a kernel.
+#[test]
+fn the_hash_kernel_is_the_process_s_and_one_that_is_missing_is_refused() {
+    let open = |kernel: &str| {
+        let text = format!("hashKernel = {kernel}");
+        Runtime::open(&RuntimeSettings::parse(&text).unwrap())
+    };
+    for kernel in Sha256dKernel::ALL {
+        let before = Sha256d::selected();
+        match (Sha256d::new(kernel), open(kernel.name())) {
+            (Ok(there), Ok(_)) => assert_eq!(Sha256d::selected(), there),
+            (Err(_), Err(Error::Unsupported(text))) => {
+                assert!(text.contains(kernel.name()), "{text}");
+                assert_eq!(Sha256d::selected(), before);
+            }
+            (there, opened) => panic!("{kernel:?}: {there:?}, {opened:?}"),
+        }
+    }
+    assert_eq!(Sha256d::selected().kernel(), Sha256dKernel::Portable, "the last of them");
+    open("auto").unwrap();
+    assert_eq!(Sha256d::selected().kernel(), Sha256dKernel::Portable, "auto changes nothing");
+    Sha256d::new(Sha256dKernel::Auto).unwrap().select();
+}

@@ -14,6 +14,7 @@ pub use compaction::CompactionSettings;
 pub use table::{Kind, SETTINGS, Scope, SettingSpec, Value};
 pub use text::Values;
 
+use crate::hash::Sha256dKernel;
 use crate::storage::HugePages;
 use crate::{Error, Result};
 
@@ -48,6 +49,8 @@ pub struct RuntimeSettings {
     pub fault_ahead: bool,
     /// The index's scan kernel.
     pub kernel: KernelChoice,
+    /// How the process computes sha256d.
+    pub hash_kernel: Sha256dKernel,
     /// Reads that one batch keeps in flight.
     pub read_ring_depth: u32,
     /// Where mapped subtrees go; `None` keeps them in memory.
@@ -95,6 +98,7 @@ impl RuntimeSettings {
                 "scalar" => KernelChoice::Scalar,
                 _ => KernelChoice::Auto,
             },
+            hash_kernel: Sha256dKernel::named(values.word(&table::HASH_KERNEL)),
             // The table's range ends far below u32::MAX.
             read_ring_depth: u32::try_from(values.number(&table::READ_RING_DEPTH))
                 .unwrap_or(u32::MAX),
@@ -192,11 +196,6 @@ impl TxMapSettings {
         let values = Values::parse(text)?;
         let settings = Self::from_values(&values);
         settings.validate()?;
-        let compaction = &table::TX_MAP_COMPACTION;
-        if settings.durability != Durability::Ephemeral && values.word(compaction) == "on" {
-            let reason = "is not built for durable maps; leave it at auto or set it off";
-            return Err(text::error(compaction.key, reason));
-        }
         Ok(settings)
     }
 
@@ -258,12 +257,6 @@ impl TxMapSettings {
         }
         let limit = (self.tail_bytes / 8).min(self.segment_bytes / 4);
         text::below(limit).clamp(16 << 10, 2 << 20)
-    }
-
-    /// Compaction as it is in force: not for durable maps, for which it is not built.
-    pub(crate) fn compaction_in_force(&self) -> CompactionSettings {
-        let enabled = self.compaction.enabled && self.durability == Durability::Ephemeral;
-        CompactionSettings { enabled, ..self.compaction }
     }
 
     /// The number for directory `position` of a list that has one for each, or one for all.

@@ -170,6 +170,16 @@ pub static SCAN_KERNEL: SettingSpec = SettingSpec {
     doc: "How the index compares a bucket; one that the processor lacks is an error.",
 };
 
+/// How sha256d is computed.
+pub static HASH_KERNEL: SettingSpec = SettingSpec {
+    key: "hashKernel",
+    scope: Scope::Runtime,
+    kind: Kind::Word(&["auto", "avx512", "shani", "avx2", "armsha2", "portable"]),
+    default: Value::Word("auto"),
+    doc: "How the process computes sha256d; one that the processor lacks is an error. auto: the \
+          fastest, or what a runtime before this one asked for.",
+};
+
 /// Where mapped subtrees go.
 pub static SUBTREE_MMAP_DIR: SettingSpec = SettingSpec {
     key: "subtreeMmapDir",
@@ -325,8 +335,9 @@ pub static TX_MAP_COMPACTION: SettingSpec = SettingSpec {
     kind: Kind::Word(&["auto", "on", "off"]),
     default: Value::Word("auto"),
     doc: "Move live records out of segments that are mostly dead, so that their space is freed; \
-          off: a file stays until nothing in it is live. auto: on, and off for a durable map, for \
-          which it is not built.",
+          off: a file stays until nothing in it is live. auto: on. Space of a durable map comes \
+          back at its next sync, and it is compacted no further while more waits for that than is \
+          live.",
 };
 
 /// What sizes are similar.
@@ -455,6 +466,7 @@ pub static SETTINGS: &[&SettingSpec] = &[
     &HUGE_PAGES,
     &FAULT_AHEAD,
     &SCAN_KERNEL,
+    &HASH_KERNEL,
     &SUBTREE_MMAP_DIR,
     &TX_MAP_DIRS,
     &TX_MAP_DIR_WEIGHTS,

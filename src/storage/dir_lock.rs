@@ -86,6 +86,35 @@ impl DirLock {
         }
     }
 
+    /// Who has `dir`, if somebody alive does. Nothing is changed: nobody can take the directory
+    /// while this looks, and an owner's lock is left alone.
+    ///
+    /// ```
+    /// use blocktier::storage::DirLock;
+    /// # let dir = tempfile::tempdir()?;
+    /// assert_eq!(DirLock::owner(dir.path())?, None);
+    /// let lock = DirLock::acquire(dir.path(), "transaction map")?;
+    /// assert!(DirLock::owner(dir.path())?.unwrap().starts_with("transaction map, pid "));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Io`] where there is a lock file that cannot be opened.
+    pub fn owner(dir: &Path) -> Result<Option<String>> {
+        let _gate = dir.parent().map(DirGate::enter);
+        let path = dir.join(FILE_NAME);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(|error| Error::io("open", &path, None, error))?,
+        };
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+            Err(Errno::WOULDBLOCK) => {
+                Ok(Some(read_text(&file).unwrap_or_else(|| "an unnamed owner".to_owned())))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// The text of an owner that died without giving the directory up; its files may be swept.
     #[must_use]
     pub fn previous_owner(&self) -> Option<&str> {

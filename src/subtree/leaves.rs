@@ -1,6 +1,7 @@
 //! Where the leaves of a Merkle tree come from: hashes, nodes, or bytes of either.
 
 use super::node::{Node, NodeBytes, hash_of};
+use crate::hash::HashPairs;
 use crate::types::Hash;
 
 /// A sequence of leaf hashes. Implemented for slices of hashes, nodes and node bytes.
@@ -25,6 +26,17 @@ pub trait Leaves: Sync {
             *out = *self.leaf(start + place);
         }
     }
+
+    /// The pairs of the `count` leaves from `start` on where they lie in memory, or `None` if they
+    /// do not lie there at even distances.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer than `start + count` leaves.
+    fn pairs(&self, start: usize, count: usize) -> Option<HashPairs<'_>> {
+        let _ = (start, count);
+        None
+    }
 }
 
 impl Leaves for [Hash] {
@@ -38,6 +50,10 @@ impl Leaves for [Hash] {
 
     fn copy_into(&self, start: usize, out: &mut [Hash]) {
         out.copy_from_slice(&self[start..start + out.len()]);
+    }
+
+    fn pairs(&self, start: usize, count: usize) -> Option<HashPairs<'_>> {
+        Some(HashPairs::of_hashes(&self[start..start + count]))
     }
 }
 
@@ -56,6 +72,14 @@ impl Leaves for [Node] {
             *out = node.hash;
         }
     }
+
+    fn pairs(&self, start: usize, count: usize) -> Option<HashPairs<'_>> {
+        Some(pairs_of_nodes(Node::as_bytes(&self[start..start + count])))
+    }
+}
+
+fn pairs_of_nodes(nodes: &[NodeBytes]) -> HashPairs<'_> {
+    HashPairs::with_stride(nodes.as_flattened(), Node::BYTES)
 }
 
 /// The leaves of a subtree as they lie in a buffer.
@@ -80,6 +104,13 @@ impl Leaves for LeafBytes<'_> {
             Self::Nodes(nodes) => hash_of(&nodes[index]),
             Self::Hashes(hashes) => &hashes[index],
         }
+    }
+
+    fn pairs(&self, start: usize, count: usize) -> Option<HashPairs<'_>> {
+        Some(match self {
+            Self::Nodes(nodes) => pairs_of_nodes(&nodes[start..start + count]),
+            Self::Hashes(hashes) => HashPairs::of_hashes(&hashes[start..start + count]),
+        })
     }
 }
 
@@ -106,5 +137,9 @@ impl<L: Leaves + ?Sized> Leaves for ReplacedFirst<'_, L> {
         if let (0, Some(first)) = (start, out.first_mut()) {
             *first = self.first;
         }
+    }
+
+    fn pairs(&self, start: usize, count: usize) -> Option<HashPairs<'_>> {
+        if start == 0 { None } else { self.leaves.pairs(start, count) }
     }
 }

@@ -5,19 +5,24 @@
 //! rule an odd last hash of a level is paired with itself; it is not stored twice.
 //!
 //! Threads: shared reads or one writer, by the rules of borrowing. Building spreads over rayon's
-//! pool.
+//! pool, in blocks that stay in cache for five levels (see [`merkle`](super::merkle)).
 
 use std::path::Path;
 
+use rayon::prelude::*;
+
 use super::leaves::Leaves;
-use super::merkle::{hash_wide_level, height_of};
+use super::merkle::{BLOCK_LEAVES, BLOCK_LEVELS, PARALLEL_BLOCKS, hash_level, height_of};
 use super::plain_array::PlainArray;
 use crate::error::{Error, Result};
-use crate::hash::sha256d_pair;
-use crate::storage::MappingOptions;
+use crate::hash::{Sha256d, sha256d_pair};
+use crate::storage::{HugePages, MappingOptions};
 use crate::types::Hash;
 
 const WHAT: &str = "Merkle levels";
+
+/// Hashes from which on levels in RAM get pages of their own: 4 MiB of them, two huge pages.
+const ANONYMOUS_HASHES: usize = (4 << 20) / size_of::<Hash>();
 
 /// The kept levels of one tree.
 ///
@@ -59,6 +64,20 @@ impl MerkleLevels {
         Ok(Self::build(hashes, leaves))
     }
 
+    /// Builds all levels over `leaves` in RAM: anonymous pages, huge ones if asked for, where the
+    /// levels fill some; the heap below that.
+    ///
+    /// # Errors
+    ///
+    /// As [`heap`](Self::heap).
+    pub fn in_memory<L: Leaves + ?Sized>(leaves: &L, huge_pages: HugePages) -> Result<Self> {
+        let count = hashes_of(leaves.count())?;
+        if count < ANONYMOUS_HASHES {
+            return Self::heap(leaves);
+        }
+        Ok(Self::build(PlainArray::anonymous(WHAT, count, huge_pages)?, leaves))
+    }
+
     /// Builds all levels over `leaves` in an unlinked file in `dir`.
     ///
     /// # Errors
@@ -74,14 +93,23 @@ impl MerkleLevels {
     }
 
     fn build<L: Leaves + ?Sized>(mut hashes: PlainArray<Hash>, leaves: &L) -> Self {
+        let kernel = Sha256d::selected();
         let count = leaves.count();
-        leaves.copy_into(0, &mut hashes[..count]);
-        let mut level = Level { start: 0, width: count };
-        while level.width > 1 {
-            let above = level.above();
-            let (below, rest) = hashes.split_at_mut(above.start);
-            hash_wide_level(&below[level.start..], &mut rest[..above.width]);
-            level = above;
+        let (mut level, mut above) = hashes.split_at_mut(count);
+        if count < PARALLEL_BLOCKS * BLOCK_LEAVES {
+            leaves.copy_into(0, level);
+        } else {
+            (level, above) = build_blocks(kernel, level, above, |block, leaves_of_block| {
+                leaves.copy_into(block * BLOCK_LEAVES, leaves_of_block);
+            });
+        }
+        while level.len() >= PARALLEL_BLOCKS * BLOCK_LEAVES {
+            (level, above) = build_blocks(kernel, level, above, |_, _| ());
+        }
+        while level.len() > 1 {
+            let (parents, rest) = above.split_at_mut(level.len().div_ceil(2));
+            hash_level(kernel, level, parents);
+            (level, above) = (parents, rest);
         }
         Self { hashes, leaves: count }
     }
@@ -177,6 +205,40 @@ impl MerkleLevels {
             (level.width > 1).then_some((level, place))
         })
     }
+}
+
+/// Computes the five levels above `level`, block by block on all threads, into the front of
+/// `above`; `fill` is given each block of `level` first, with its number. Returns the highest of
+/// the levels and what is left of `above`.
+fn build_blocks<'a>(
+    kernel: Sha256d,
+    level: &'a mut [Hash],
+    above: &'a mut [Hash],
+    fill: impl Fn(usize, &mut [Hash]) + Sync,
+) -> (&'a mut [Hash], &'a mut [Hash]) {
+    let width = level.len();
+    let (first, above) = above.split_at_mut(width.div_ceil(2));
+    let (second, above) = above.split_at_mut(width.div_ceil(4));
+    let (third, above) = above.split_at_mut(width.div_ceil(8));
+    let (fourth, above) = above.split_at_mut(width.div_ceil(16));
+    let (fifth, above) = above.split_at_mut(width.div_ceil(1 << BLOCK_LEVELS));
+    let blocks = (
+        level.par_chunks_mut(BLOCK_LEAVES),
+        first.par_chunks_mut(BLOCK_LEAVES / 2),
+        second.par_chunks_mut(BLOCK_LEAVES / 4),
+        third.par_chunks_mut(BLOCK_LEAVES / 8),
+        fourth.par_chunks_mut(BLOCK_LEAVES / 16),
+        fifth.par_chunks_mut(BLOCK_LEAVES >> BLOCK_LEVELS),
+    );
+    blocks.into_par_iter().enumerate().for_each(|(block, levels)| {
+        fill(block, levels.0);
+        hash_level(kernel, levels.0, levels.1);
+        hash_level(kernel, levels.1, levels.2);
+        hash_level(kernel, levels.2, levels.3);
+        hash_level(kernel, levels.3, levels.4);
+        hash_level(kernel, levels.4, levels.5);
+    });
+    (fifth, above)
 }
 
 /// Hashes of all levels of a tree of `leaves` leaves; 0 without leaves.

@@ -1,11 +1,13 @@
 //! Merkle roots by Bitcoin's rule: an odd last hash of any level is paired with itself.
 //!
-//! A root without kept levels is computed in blocks of 512 leaves that stay in the first-level
-//! cache; the roots of the blocks are the leaves of the next round. A short last block is lifted to
-//! the height of the others, which is the same as pairing its hash with itself on each missing
-//! level.
+//! Several levels are computed at once, in blocks of 512 leaves that stay in the first-level cache;
+//! the lowest level is hashed from where the leaves lie, between the other fields of nodes. A block
+//! yields the 16 hashes five levels up, so that no level is too narrow for wide kernels; they are
+//! the leaves of the next round. A block begins at an even place of each of its levels, so only the
+//! last block can end odd, and pairs its last hash with itself as the whole level would.
 //!
-//! Memory: one hash per 512 leaves. Threads: large inputs are spread over rayon's global pool.
+//! Memory: one hash per 32 leaves. Threads: large inputs are spread over rayon's global pool, which
+//! has as many threads as there are processors (or as RAYON_NUM_THREADS says).
 
 use rayon::prelude::*;
 
@@ -13,14 +15,17 @@ use super::leaves::{Leaves, ReplacedFirst};
 use super::node::Node;
 use super::plain_array::reserved_vec;
 use crate::error::{Error, Result};
-use crate::hash::{sha256d_64_many, sha256d_pair};
+use crate::hash::{HashPairs, Sha256d, sha256d_pair};
 use crate::types::Hash;
 
-const BLOCK_HEIGHT: u32 = 9;
-const BLOCK_LEAVES: usize = 1 << BLOCK_HEIGHT;
+/// Levels above the leaves of a block that are computed while it is in cache.
+pub(super) const BLOCK_LEVELS: usize = 5;
+pub(super) const BLOCK_LEAVES: usize = 512;
+/// Hashes that a full block leaves for the next round.
+const BLOCK_ROOTS: usize = BLOCK_LEAVES >> BLOCK_LEVELS;
 
-/// Blocks (or runs of as many hashes of a level) from which on the work is spread over threads.
-const PARALLEL_BLOCKS: usize = 8;
+/// Blocks from which on the work is spread over threads.
+pub(super) const PARALLEL_BLOCKS: usize = 8;
 
 /// The tallest tree a height may name; leaf counts are 64-bit.
 pub const MAX_HEIGHT: u32 = 63;
@@ -47,26 +52,60 @@ pub fn height_of(leaves: u64) -> u32 {
 ///
 /// [`Error::InvalidArgument`] without leaves, [`Error::OutOfMemory`].
 pub fn root<L: Leaves + ?Sized>(leaves: &L) -> Result<Hash> {
+    let kernel = Sha256d::selected();
     let count = leaves.count();
     if count == 0 {
         return Err(Error::InvalidArgument("a tree without leaves has no root".into()));
     }
     if count <= BLOCK_LEAVES {
-        return Ok(fold_block(leaves, 0, count, height_of(count as u64)));
+        return Ok(fold_whole(kernel, leaves, count));
     }
-    let blocks = count.div_ceil(BLOCK_LEAVES);
-    let mut roots = reserved_vec::<Hash>("roots of blocks of leaves", blocks)?;
-    roots.resize(blocks, [0; 32]);
-    let fold = |(block, root): (usize, &mut Hash)| {
+    let roots = count.div_ceil(BLOCK_LEAVES / BLOCK_ROOTS);
+    let mut above = reserved_vec::<Hash>("roots of blocks of leaves", roots)?;
+    above.resize(roots, [0; 32]);
+    let fold = |(block, roots): (usize, &mut [Hash])| {
         let start = block * BLOCK_LEAVES;
-        *root = fold_block(leaves, start, BLOCK_LEAVES.min(count - start), BLOCK_HEIGHT);
+        fold_block(kernel, leaves, start, BLOCK_LEAVES.min(count - start), roots);
     };
-    if blocks >= PARALLEL_BLOCKS {
-        roots.par_iter_mut().enumerate().for_each(fold);
+    if count >= PARALLEL_BLOCKS * BLOCK_LEAVES {
+        above.par_chunks_mut(BLOCK_ROOTS).enumerate().for_each(fold);
     } else {
-        roots.iter_mut().enumerate().for_each(fold);
+        above.chunks_mut(BLOCK_ROOTS).enumerate().for_each(fold);
     }
-    root(&roots[..])
+    root(&above[..])
+}
+
+/// The root of each of `trees`, on all threads: small trees side by side, large ones also within.
+///
+/// ```
+/// use blocktier::subtree::merkle;
+/// let (one, other) = ([[1u8; 32], [2; 32], [3; 32]], [[4u8; 32]]);
+/// let roots = merkle::roots(&[&one[..], &other[..]])?;
+/// assert_eq!(roots, [merkle::root(&one[..])?, [4; 32]]);
+/// # Ok::<(), blocktier::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// As [`root`], for any of the trees.
+pub fn roots<L: Leaves + ?Sized>(trees: &[&L]) -> Result<Vec<Hash>> {
+    if let Some(empty) = trees.iter().position(|leaves| leaves.count() == 0) {
+        let text = format!("tree {empty} of {} has no leaves and no root", trees.len());
+        return Err(Error::InvalidArgument(text));
+    }
+    let mut roots = reserved_vec::<Hash>("roots of trees", trees.len())?;
+    roots.resize(trees.len(), [0; 32]);
+    let leaves = trees.iter().fold(0usize, |sum, leaves| sum.saturating_add(leaves.count()));
+    let place = |(out, leaves): (&mut Hash, &&L)| -> Result<()> {
+        *out = root(*leaves)?;
+        Ok(())
+    };
+    if leaves >= PARALLEL_BLOCKS * BLOCK_LEAVES {
+        roots.par_iter_mut().zip(trees).try_for_each(place)?;
+    } else {
+        roots.iter_mut().zip(trees).try_for_each(place)?;
+    }
+    Ok(roots)
 }
 
 /// The root of the hashes of `nodes`.
@@ -140,39 +179,74 @@ pub(super) fn check_shape(subtrees: usize, height: u32, last_leaves: u64) -> Res
     Ok(())
 }
 
-/// The hash `levels` above a run of at most 512 leaves.
-fn fold_block<L: Leaves + ?Sized>(leaves: &L, start: usize, count: usize, levels: u32) -> Hash {
-    let mut first = [[0u8; 32]; BLOCK_LEAVES];
-    let mut second = [[0u8; 32]; BLOCK_LEAVES / 2];
-    leaves.copy_into(start, &mut first[..count]);
+/// The root of a tree of at most 512 leaves.
+fn fold_whole<L: Leaves + ?Sized>(kernel: Sha256d, leaves: &L, count: usize) -> Hash {
+    if count == 1 {
+        return *leaves.leaf(0);
+    }
+    let mut first = [[0u8; 32]; BLOCK_LEAVES / 2];
+    let mut second = [[0u8; 32]; BLOCK_LEAVES / 4];
     let (mut from, mut to) = (&mut first[..], &mut second[..]);
-    let mut width = count;
-    for _ in 0..levels {
+    let mut width = count.div_ceil(2);
+    hash_leaves(kernel, leaves, 0, count, &mut from[..width]);
+    while width > 1 {
         let parents = width.div_ceil(2);
-        hash_level(&from[..width], &mut to[..parents]);
+        hash_level(kernel, &from[..width], &mut to[..parents]);
         std::mem::swap(&mut from, &mut to);
         width = parents;
     }
     from[0]
 }
 
-/// One level from the one below it. `out` has half as many hashes as `level`, rounded up.
-pub(super) fn hash_level(level: &[Hash], out: &mut [Hash]) {
-    let pairs = level.as_flattened().as_chunks::<64>().0;
-    sha256d_64_many(pairs, &mut out[..pairs.len()]);
-    if let (Some(last), Some(out)) = (level.last(), out.get_mut(pairs.len())) {
-        *out = sha256d_pair(last, last);
+/// The hashes five levels above a run of at most 512 leaves of a larger tree.
+fn fold_block<L: Leaves + ?Sized>(
+    kernel: Sha256d,
+    leaves: &L,
+    start: usize,
+    count: usize,
+    roots: &mut [Hash],
+) {
+    let mut first = [[0u8; 32]; BLOCK_LEAVES / 2];
+    let mut second = [[0u8; 32]; BLOCK_LEAVES / 4];
+    let (mut from, mut to) = (&mut first[..], &mut second[..]);
+    let mut width = count.div_ceil(2);
+    hash_leaves(kernel, leaves, start, count, &mut from[..width]);
+    for _ in 2..BLOCK_LEVELS {
+        let parents = width.div_ceil(2);
+        hash_level(kernel, &from[..width], &mut to[..parents]);
+        std::mem::swap(&mut from, &mut to);
+        width = parents;
+    }
+    hash_level(kernel, &from[..width], roots);
+}
+
+/// The first level above at most 512 leaves, read from where they lie if they do so evenly.
+fn hash_leaves<L: Leaves + ?Sized>(
+    kernel: Sha256d,
+    leaves: &L,
+    start: usize,
+    count: usize,
+    out: &mut [Hash],
+) {
+    let Some(pairs) = leaves.pairs(start, count) else {
+        let mut copy = [[0u8; 32]; BLOCK_LEAVES];
+        leaves.copy_into(start, &mut copy[..count]);
+        return hash_level(kernel, &copy[..count], out);
+    };
+    let (paired, odd) = out.split_at_mut(pairs.count());
+    kernel.hash_pairs(&pairs, paired);
+    if let [odd] = odd {
+        let last = leaves.leaf(start + count - 1);
+        *odd = kernel.hash_pair(last, last);
     }
 }
 
-/// As [`hash_level`], spread over threads if the level is wide.
-pub(super) fn hash_wide_level(level: &[Hash], out: &mut [Hash]) {
-    if level.len() < PARALLEL_BLOCKS * BLOCK_LEAVES {
-        return hash_level(level, out);
+/// One level from the one below it. `out` has half as many hashes as `level`, rounded up.
+pub(super) fn hash_level(kernel: Sha256d, level: &[Hash], out: &mut [Hash]) {
+    let pairs = HashPairs::of_hashes(level);
+    let (paired, odd) = out.split_at_mut(pairs.count());
+    kernel.hash_pairs(&pairs, paired);
+    if let ([odd], [.., last]) = (odd, level) {
+        *odd = kernel.hash_pair(last, last);
     }
-    // An even run of the level makes whole parents, so that only the very last run can end odd.
-    level
-        .par_chunks(BLOCK_LEAVES)
-        .zip(out.par_chunks_mut(BLOCK_LEAVES / 2))
-        .for_each(|(level, out)| hash_level(level, out));
 }

@@ -35,6 +35,7 @@ pub use levels::MerkleLevels;
 pub use meta::{MetaEntries, SubtreeMeta, write_meta};
 pub use node::{COINBASE_PLACEHOLDER, Node, NodeBytes};
 pub use node_array::NodeArray;
+pub(crate) use plain_array::reserved_vec;
 pub use proof::{BlockShape, MerkleProof, fold_proof};
 pub use reader::{ReadLimits, Subtree, read_subtree};
 pub use verify::Verify;

@@ -1,6 +1,6 @@
 //! Durable maps: opening them, and what a crash leaves of them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use blocktier::Result;
@@ -14,21 +14,23 @@ use super::maps::{small_settings, temp_dirs};
 
 pub const STORE: &str = "blocktier-store-pool";
 
-pub fn settings(dirs: &[TempDir]) -> TxMapSettings {
-    small_settings(dirs, "txMapName = pool\ntxMapDurability = durable\n")
+/// Settings of a small durable map, with more lines.
+pub fn settings_with(dirs: &[TempDir], more: &str) -> TxMapSettings {
+    small_settings(dirs, &format!("txMapName = pool\ntxMapDurability = durable\n{more}"))
 }
 
-pub fn open(dirs: &[TempDir]) -> Result<DiskTxMap> {
-    DiskTxMap::open(&Runtime::open(&RuntimeSettings::default()).unwrap(), &settings(dirs))
+pub fn open_with(dirs: &[TempDir], more: &str) -> Result<DiskTxMap> {
+    let runtime = Runtime::open(&RuntimeSettings::default()).unwrap();
+    DiskTxMap::open(&runtime, &settings_with(dirs, more))
 }
 
 /// A map over a storage that fails and forgets when the test says so.
-pub fn open_faulty(dirs: &[TempDir]) -> (FaultStorage, Result<DiskTxMap>) {
+pub fn open_faulty_with(dirs: &[TempDir], more: &str) -> (FaultStorage, Result<DiskTxMap>) {
     let runtime = RuntimeSettings::default();
     let faults = FaultStorage::new(Arc::new(RealStorage::new(&runtime)));
     faults.remember_unsynced();
     let runtime = Runtime::with_storage(&runtime, Arc::new(faults.clone())).unwrap();
-    (faults, DiskTxMap::open(&runtime, &settings(dirs)))
+    (faults, DiskTxMap::open(&runtime, &settings_with(dirs, more)))
 }
 
 /// What is on disk now, as if the process had been killed: other directories with copies.
@@ -55,8 +57,4 @@ pub fn files(dir: &TempDir) -> Vec<PathBuf> {
     files.retain(|path| !path.ends_with("LOCK"));
     files.sort();
     files
-}
-
-pub fn manifest(dir: &Path) -> PathBuf {
-    dir.join(STORE).join("MANIFEST")
 }

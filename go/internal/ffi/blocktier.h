@@ -36,6 +36,18 @@
 // With BLOCKTIER_NONBLOCKING: reads of files are allowed after all, waiting for room is not.
 #define BLOCKTIER_MAY_READ 2
 
+// Do what the check finds to be done. Without it nothing is changed.
+#define BLOCKTIER_CHECK_REPAIR 1
+
+// With BLOCKTIER_CHECK_REPAIR: do so also where something acknowledged and synced is lost.
+#define BLOCKTIER_CHECK_ACCEPT_LOSS 2
+
+// In a result: the job was cancelled.
+#define BLOCKTIER_CHECK_INTERRUPTED 1
+
+// In a result: nothing was repaired because something is lost and there was no consent to that.
+#define BLOCKTIER_CHECK_NEEDS_CONSENT 2
+
 // What a call returns. Numbers are explicit and never reused.
 enum blocktier_status_t
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -92,6 +104,9 @@ typedef enum blocktier_status_t blocktier_status_t;
 typedef int32_t blocktier_status_t;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
+
+// A check of a durable map's directories, or a repair of them.
+typedef struct blocktier_check_t blocktier_check_t;
 
 // An iteration over a map.
 typedef struct blocktier_cursor_t blocktier_cursor_t;
@@ -239,6 +254,80 @@ typedef struct blocktier_txmap_stats_t {
   uint64_t damaged_segments;
 } blocktier_txmap_stats_t;
 
+// What a write would meet now.
+typedef struct blocktier_backpressure_t {
+  // With state 1: how long a write is delayed, in nanoseconds.
+  uint64_t delay_nanos;
+  // 0 nothing, 1 a delay, 2 waiting until compaction is less behind.
+  uint32_t state;
+  // 0.
+  uint32_t reserved;
+} blocktier_backpressure_t;
+
+// How far a job is.
+typedef struct blocktier_check_progress_t {
+  // Bytes read.
+  uint64_t done_bytes;
+  // Bytes to read, about.
+  uint64_t total_bytes;
+  // 1 if the job has ended.
+  uint32_t finished;
+  // 0.
+  uint32_t reserved;
+} blocktier_check_progress_t;
+
+// What came of a job.
+typedef struct blocktier_check_result_t {
+  // Directories of the map.
+  uint64_t directories;
+  // Segments that are part of the log.
+  uint64_t segments;
+  // Of those, the ones with a summary that agrees with them.
+  uint64_t summaries;
+  // Intact records of every kind.
+  uint64_t records;
+  // Keys that the map has when it is opened.
+  uint64_t live;
+  // Intact records that the map does not need.
+  uint64_t dead;
+  // Bytes of the records that hold the live keys.
+  uint64_t live_bytes;
+  // Bytes of all other intact records.
+  uint64_t dead_bytes;
+  // Bytes that were read.
+  uint64_t read_bytes;
+  // Items of list 0.
+  uint64_t findings;
+  // Items of list 1.
+  uint64_t steps;
+  // Items of list 2.
+  uint64_t losses;
+  // Steps that were done.
+  uint64_t steps_done;
+  // The gravest meaning of a finding.
+  uint32_t worst;
+  // BLOCKTIER_CHECK_INTERRUPTED, BLOCKTIER_CHECK_NEEDS_CONSENT.
+  uint32_t flags;
+} blocktier_check_result_t;
+
+// A finding, a step of the plan, or a loss.
+typedef struct blocktier_check_item_t {
+  // Where in the file, in bytes; 0 for a step.
+  uint64_t offset;
+  // How many bytes it is about, 0 for the file as a whole.
+  uint64_t length;
+  // Of a loss: keys that lose their value, all ones if that is not known; otherwise 0.
+  uint64_t keys;
+  // Of a finding: its kind. Of a step: what it does. Otherwise 0.
+  uint32_t kind;
+  // Of a finding: 0 harmless, 1 can be repaired without loss, 2 something is lost. Otherwise 0.
+  uint32_t meaning;
+  // Bytes of the path.
+  uint32_t path_length;
+  // Bytes of the text, UTF-8.
+  uint32_t text_length;
+} blocktier_check_item_t;
+
 // What a subtree's bytes say, sizes checked.
 typedef struct blocktier_subtree_header_t {
   // The stored root, all zero in a hash list.
@@ -271,7 +360,7 @@ const char *blocktier_version(void);
 void blocktier_layout(struct blocktier_layout_t *out);
 
 // Live handles of a kind, for leak tests: 0 runtimes, 1 transaction maps, 2 node arrays, 3 Merkle
-// levels, 4 cursors, 5 transfers.
+// levels, 4 cursors, 5 transfers, 6 checks.
 uint64_t blocktier_live_handles(uint32_t kind);
 
 // Opens a runtime from settings: UTF-8 text of lines `key = value` (docs/settings.md), not
@@ -576,6 +665,78 @@ blocktier_status_t blocktier_transfer_step(struct blocktier_transfer_t *transfer
                                            size_t *missing,
                                            struct blocktier_error_t *error);
 
+// Compacts now, on the calling thread and at any rate, until the settings find nothing more to
+// merge among the segments that are complete at the call; that can take as long as reading and
+// writing what is live in them. CORRUPT or IO if a segment could not be read: it is left alone and
+// the rest was merged. DISK_FULL without room for a merge, TIMED_OUT without room in the tail.
+// UNSUPPORTED for a map that cannot be compacted, FROZEN for what a rotation returned. Nothing is
+// lost by any of them.
+blocktier_status_t blocktier_txmap_compact(const struct blocktier_txmap_t *map,
+                                           struct blocktier_error_t *error);
+
+// Changes from how many pending bytes on writers are delayed, the more the closer to
+// `stop_bytes`, and from how many on they wait; 0 is never. `max_delay_ms` is the longest delay.
+// Writers that wait now are judged anew. INVALID_ARGUMENT if the delay would begin behind the
+// stop.
+blocktier_status_t blocktier_txmap_set_backpressure(const struct blocktier_txmap_t *map,
+                                                    uint64_t slowdown_bytes,
+                                                    uint64_t stop_bytes,
+                                                    uint64_t max_delay_ms,
+                                                    struct blocktier_error_t *error);
+
+// What a write would meet now.
+blocktier_status_t blocktier_txmap_backpressure(const struct blocktier_txmap_t *map,
+                                                struct blocktier_backpressure_t *out,
+                                                struct blocktier_error_t *error);
+
+// Begins to check a durable map; with BLOCKTIER_CHECK_REPAIR also to repair it. `dirs` are the
+// directories of setting txMapDirs, or the map's own directories in them, in any order, one a
+// line. `name`, which may have length 0, is the map's name where a directory holds several.
+// `memory_bytes` bounds what telling live records from dead ones takes; 0 is 256 MiB. The job runs
+// on a thread of its own; `*out` must be given to blocktier_check_free.
+//
+// What goes wrong, such as LOCKED for a map that somebody has open, is told by
+// blocktier_check_result.
+blocktier_status_t blocktier_check_start(const char *dirs,
+                                         size_t dirs_length,
+                                         const char *name,
+                                         size_t name_length,
+                                         uint64_t memory_bytes,
+                                         uint32_t flags,
+                                         struct blocktier_check_t **out,
+                                         struct blocktier_error_t *error);
+
+// How far a job is.
+blocktier_status_t blocktier_check_poll(const struct blocktier_check_t *check,
+                                        struct blocktier_check_progress_t *out,
+                                        struct blocktier_error_t *error);
+
+// Asks a job to end early. What it found until then can be had; a repair ends between two steps.
+blocktier_status_t blocktier_check_cancel(const struct blocktier_check_t *check,
+                                          struct blocktier_error_t *error);
+
+// What came of a job. WOULD_BLOCK until it has ended; the error that ended it is told once, CLOSED
+// from then on. Damage is no error: it is in the lists.
+blocktier_status_t blocktier_check_result(const struct blocktier_check_t *check,
+                                          struct blocktier_check_result_t *out,
+                                          struct blocktier_error_t *error);
+
+// Item `index` of a list: 0 the findings, 1 the steps of the repair, 2 the losses. Its path goes
+// to `path`, its text to `text`; neither ends with NUL. NOT_FOUND behind the end. BUFFER_TOO_SMALL
+// where they do not fit: then only `*out`, which has their lengths, is filled.
+blocktier_status_t blocktier_check_item(const struct blocktier_check_t *check,
+                                        uint32_t list,
+                                        size_t index,
+                                        struct blocktier_check_item_t *out,
+                                        char *path,
+                                        size_t path_capacity,
+                                        char *text,
+                                        size_t text_capacity,
+                                        struct blocktier_error_t *error);
+
+// Frees a job; one that still runs is cancelled and waited for. Null is fine.
+blocktier_status_t blocktier_check_free(struct blocktier_check_t *check, struct blocktier_error_t *error);
+
 // Makes an array of `capacity_nodes` × 48 bytes: in an unlinked file in `directory` whose space is
 // reserved before it is mapped, or with length 0 in anonymous memory. `*data` is page-aligned,
 // zeroed, writable, and lives until blocktier_node_array_free. A full disk is DISK_FULL here and
@@ -601,6 +762,15 @@ blocktier_status_t blocktier_subtree_root(const void *nodes,
                                           uint32_t padded_height,
                                           uint8_t *root,
                                           struct blocktier_error_t *error);
+
+// The roots of `n` subtrees at once, on all processors: `nodes[i]` points to `counts[i]` nodes of
+// 48 bytes, 8-byte aligned. `roots` is memory for n × 32 bytes. One subtree without nodes is an
+// error that names it, and no root is written.
+blocktier_status_t blocktier_subtree_roots(const void *const *nodes,
+                                           const size_t *counts,
+                                           size_t n,
+                                           uint8_t *roots,
+                                           struct blocktier_error_t *error);
 
 // The root over `n` hashes of 32 bytes, lifted to `padded_height` if that is above 0.
 blocktier_status_t blocktier_merkle_root(const uint8_t *hashes,

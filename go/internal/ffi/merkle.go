@@ -6,6 +6,8 @@ package ffi
 #include "blocktier.h"
 #cgo noescape blocktier_subtree_root
 #cgo nocallback blocktier_subtree_root
+#cgo noescape blocktier_subtree_roots
+#cgo nocallback blocktier_subtree_roots
 #cgo noescape blocktier_merkle_root
 #cgo nocallback blocktier_merkle_root
 #cgo noescape blocktier_block_root
@@ -37,6 +39,17 @@ func SubtreeRoot(nodes unsafe.Pointer, n int, first *[32]byte, paddedHeight uint
 	status := C.blocktier_subtree_root(nodes, C.size_t(n), keyOf(first), C.uint32_t(paddedHeight),
 		keyOf(&root), &failure)
 	return root, check(status, &failure)
+}
+
+// SubtreeRoots computes the root of each subtree on all processors: nodes[i] points to counts[i]
+// nodes of 48 bytes, pinned if they are on the Go heap. There are as many counts and roots as there
+// are nodes.
+func SubtreeRoots(nodes []unsafe.Pointer, counts []uintptr, roots [][32]byte) error {
+	var failure C.blocktier_error_t
+	status := C.blocktier_subtree_roots(unsafe.SliceData(nodes),
+		(*C.size_t)(unsafe.Pointer(unsafe.SliceData(counts))), C.size_t(len(nodes)),
+		(*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(roots))), &failure)
+	return check(status, &failure)
 }
 
 // MerkleRoot is the root over hashes that lie one behind the other.

@@ -192,6 +192,11 @@ func SubtreeRoot(unsafe.Pointer, int, *[32]byte, uint32) ([32]byte, error) {
 	return [32]byte{}, errMissing
 }
 
+// SubtreeRoots fails: this build has no library.
+func SubtreeRoots([]unsafe.Pointer, []uintptr, [][32]byte) error {
+	return errMissing
+}
+
 // MerkleRoot fails: this build has no library.
 func MerkleRoot([]byte, uint32) ([32]byte, error) {
 	return [32]byte{}, errMissing
@@ -286,4 +291,52 @@ func (Transfer) Step(TxMap, TxMap, []byte, uint32, []byte) (bool, int, error) {
 // Free has nothing to free.
 func (Transfer) Free() error {
 	return nil
+}
+
+// Compact fails: this build has no library.
+func (TxMap) Compact() error {
+	return errMissing
+}
+
+// SetBackpressure fails: this build has no library.
+func (TxMap) SetBackpressure(uint64, uint64, uint64) error {
+	return errMissing
+}
+
+// Backpressure fails: this build has no library.
+func (TxMap) Backpressure() (uint32, uint64, error) {
+	return 0, 0, errMissing
+}
+
+// Check cannot be started in this build.
+type Check struct{}
+
+// StartCheck fails: this build has no library.
+func StartCheck(string, string, uint64, uint32) (Check, error) {
+	return Check{}, errMissing
+}
+
+// Free fails: this build has no library.
+func (Check) Free() error {
+	return errMissing
+}
+
+// Poll fails: this build has no library.
+func (Check) Poll() (uint64, uint64, bool, error) {
+	return 0, 0, false, errMissing
+}
+
+// Cancel fails: this build has no library.
+func (Check) Cancel() error {
+	return errMissing
+}
+
+// Result fails: this build has no library.
+func (Check) Result() (CheckResult, error) {
+	return CheckResult{}, errMissing
+}
+
+// Item fails: this build has no library.
+func (Check) Item(uint32, int) (CheckItem, error) {
+	return CheckItem{}, errMissing
 }

@@ -11,6 +11,7 @@ const (
 	MerkleLevelsHandle HandleKind = 3
 	CursorHandle       HandleKind = 4
 	TransferHandle     HandleKind = 5
+	CheckHandle        HandleKind = 6
 )
 
 // HandleKinds lists every kind with its name.
@@ -21,6 +22,7 @@ var HandleKinds = map[HandleKind]string{
 	MerkleLevelsHandle: "merkle levels",
 	CursorHandle:       "cursor",
 	TransferHandle:     "transfer",
+	CheckHandle:        "check",
 }
 
 // Flags of calls that may wait.
@@ -163,4 +165,36 @@ type TxMapStats struct {
 	DeadBytes, PendingCompactionBytes uint64
 	// DamagedSegments counts segments that compaction could not read and leaves alone.
 	DamagedSegments uint64
+}
+
+// Flags of StartCheck, and of a CheckResult.
+const (
+	CheckRepair     uint32 = 1
+	CheckAcceptLoss uint32 = 2
+
+	CheckInterrupted  uint32 = 1
+	CheckNeedsConsent uint32 = 2
+)
+
+// The lists of a Check.
+const (
+	CheckFindings uint32 = 0
+	CheckSteps    uint32 = 1
+	CheckLosses   uint32 = 2
+)
+
+// CheckResult is what came of a check of a durable map's directories.
+type CheckResult struct {
+	Directories, Segments, Summaries   uint64
+	Records, Live, Dead                uint64
+	LiveBytes, DeadBytes, ReadBytes    uint64
+	Findings, Steps, Losses, StepsDone int
+	Worst, Flags                       uint32
+}
+
+// CheckItem is a finding, a step or a loss.
+type CheckItem struct {
+	Path, Text           string
+	Offset, Length, Keys uint64
+	Kind, Meaning        uint32
 }

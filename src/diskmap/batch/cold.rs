@@ -23,7 +23,7 @@ const RUN_BYTES: u64 = 1 << 20;
 /// Items that are resolved together.
 pub(crate) const COLD_ITEMS_MAX: usize = 1024;
 
-/// A key whose one candidate is in a file.
+/// A key whose candidates are in files.
 #[derive(Debug)]
 pub(crate) struct ColdItem<K> {
     /// Its position in the caller's batch.
@@ -31,6 +31,14 @@ pub(crate) struct ColdItem<K> {
     pub(crate) key: K,
     pub(crate) hash: KeyHash,
     pub(crate) candidates: Candidates,
+}
+
+impl<K> ColdItem<K> {
+    /// An item with the key of an earlier one: it is not read along, but asked for after all that
+    /// are.
+    pub(crate) const fn behind(position: usize, key: K, hash: KeyHash) -> Self {
+        Self { position, key, hash, candidates: Candidates::none() }
+    }
 }
 
 /// A record that is to be read from its file.
@@ -63,9 +71,10 @@ impl Run {
 }
 
 impl<K: Key> DiskMap<K> {
-    /// Reads the records of `items` and calls `visit(item, match and value)` for each that is
-    /// its key's current record. The others are to be asked for one by one: there is something to
-    /// explain (a refuted tag, a race, a value over several blocks, an error).
+    /// Reads the records of `items` and calls `visit(item, match and value)` for each that is its
+    /// key's current record. The others come last, in order, and are to be asked for one by one:
+    /// there is something to explain (a refuted tag, a race, a value over several blocks, an error,
+    /// an earlier item with the same key).
     pub(crate) fn resolve_cold(
         &self,
         generation: &Generation,

@@ -1,7 +1,7 @@
 //! Looking up many keys.
 
 use super::cold::{COLD_ITEMS_MAX, ColdItem};
-use super::{CHUNK, ColdQueue, Pipeline};
+use super::{BatchMemory, CHUNK, ColdQueue};
 use crate::diskmap::confirm::Start;
 use crate::diskmap::generation::Generation;
 use crate::diskmap::key::Key;
@@ -28,7 +28,8 @@ impl<K: Key> DiskMap<K> {
         let generation = self.generation.load();
         let options = self.options(wait, want_values);
         let in_tail = Options { may_read: false, ..options };
-        let mut pipeline = Pipeline::new(keys.len());
+        let mut memory = BatchMemory::take();
+        let pipeline = &mut memory.pipeline;
         let mut cold = ColdQueue::default();
         let mut would_block = Vec::new();
         let mut scratch = Scratch::default();

@@ -5,16 +5,19 @@
 pub(super) mod cold;
 mod get;
 mod insert;
+mod pipeline;
+mod undecided;
 
 use self::cold::{COLD_ITEMS_MAX, ColdItem};
+pub(super) use self::pipeline::BatchMemory;
+use self::undecided::{Undecided, Waiting};
 use crate::diskmap::confirm::Start;
 use crate::diskmap::generation::Generation;
 use crate::diskmap::key::Key;
 use crate::diskmap::op::{Op, Options};
-use crate::diskmap::read::{self, Scratch};
+use crate::diskmap::read::Scratch;
 use crate::diskmap::{DiskMap, Wait};
-use crate::hash::keyed::KeyHash;
-use crate::index::{Candidates, Purpose};
+use crate::index::Purpose;
 use crate::{Error, Result};
 
 /// Keys that go through the pipeline together; their cache lines stay near.
@@ -78,37 +81,10 @@ pub enum ItemState {
     Other = 2,
 }
 
-/// Memory of a batch, reused from chunk to chunk.
-pub(super) struct Pipeline {
-    pub(super) hashes: Vec<KeyHash>,
-    pub(super) candidates: Vec<Candidates>,
-}
-
-impl Pipeline {
-    pub(super) fn new(items: usize) -> Self {
-        let items = items.min(CHUNK);
-        Self { hashes: Vec::with_capacity(items), candidates: Vec::with_capacity(items) }
-    }
-
-    /// Probes up to `CHUNK` keys, and starts to bring the records that candidates point to near.
-    pub(super) fn probe<K: Key>(&mut self, generation: &Generation, keys: &[K], purpose: Purpose) {
-        self.hashes.clear();
-        self.hashes.extend(keys.iter().map(|key| key.hash(&generation.hasher)));
-        self.candidates.clear();
-        let Self { hashes, candidates } = self;
-        generation.index.probe_many(hashes, purpose, |position, found| {
-            if let Some(location) = found.iter().next() {
-                read::prefetch(generation.lane(hashes[position]), location);
-            }
-            candidates.push(found);
-        });
-    }
-}
-
 impl<K: Key> DiskMap<K> {
     /// Sets each key's value; `Done` where it was new, `Other` where a value was replaced.
-    /// Otherwise like [`DiskMap::set_if_not_exists_batch`]. While other threads set the same keys,
-    /// the items of one batch have no particular order.
+    /// Equal keys are set in the order of the batch. Otherwise like
+    /// [`DiskMap::set_if_not_exists_batch`].
     ///
     /// # Errors
     /// As for [`DiskMap::set`].
@@ -170,10 +146,11 @@ impl<K: Key> DiskMap<K> {
         self.check_writable(&generation)?;
         let options = self.options(wait, false);
         let in_tail = Options { may_read: false, ..options };
-        let mut pipeline = Pipeline::new(keys.len());
+        let mut memory = BatchMemory::take();
+        let pipeline = &mut memory.pipeline;
         let mut scratch = Scratch::default();
         let mut cold = ColdQueue::default();
-        let mut blocked = None;
+        let (mut blocked, waiting) = (None, Waiting::default());
         for (number, keys_now) in keys.chunks(CHUNK).enumerate() {
             pipeline.probe(&generation, keys_now, Purpose::Lookup);
             for (place, key) in keys_now.iter().enumerate() {
@@ -182,25 +159,41 @@ impl<K: Key> DiskMap<K> {
                     continue;
                 }
                 let (hash, candidates) = (pipeline.hashes[place], &pipeline.candidates[place]);
+                if waiting.blocked.has(hash) {
+                    continue;
+                }
+                if waiting.queued.has(hash) {
+                    cold.items.push(ColdItem::behind(position, *key, hash));
+                    continue;
+                }
                 let op = Op { map: self, generation: &generation, hash, key, options: in_tail };
                 let start = Start::Candidates(candidates.clone());
                 match act(&op, start, position, &mut scratch) {
                     Ok(state) => states[position] = state,
-                    Err(Error::WouldBlock(Error::BLOCKED_ON_READ)) if options.may_read => {
-                        let candidates = candidates.clone();
-                        cold.items.push(ColdItem { position, key: *key, hash, candidates });
+                    Err(error @ Error::WouldBlock(why)) => {
+                        if options.may_read && why == Error::BLOCKED_ON_READ {
+                            waiting.queued.add(hash);
+                            let candidates = candidates.clone();
+                            cold.items.push(ColdItem { position, key: *key, hash, candidates });
+                        } else {
+                            waiting.blocked.add(hash);
+                            blocked = Some(error);
+                        }
                     }
-                    Err(error @ Error::WouldBlock(_)) => blocked = Some(error),
                     Err(error) => return Err(error),
                 }
             }
             if cold.items.len() >= COLD_ITEMS_MAX {
                 let items = std::mem::take(&mut cold.items);
-                blocked =
-                    self.each_cold(&generation, &items, options, states, &mut act)?.or(blocked);
+                blocked = self
+                    .each_cold(&generation, &items, options, states, &waiting.blocked, &mut act)?
+                    .or(blocked);
+                waiting.queued.clear();
             }
         }
-        blocked = self.each_cold(&generation, &cold.items, options, states, &mut act)?.or(blocked);
+        blocked = self
+            .each_cold(&generation, &cold.items, options, states, &waiting.blocked, &mut act)?
+            .or(blocked);
         blocked.map_or(Ok(()), Err)
     }
 
@@ -211,18 +204,25 @@ impl<K: Key> DiskMap<K> {
         items: &[ColdItem<K>],
         options: Options,
         states: &mut [ItemState],
+        blocked_keys: &Undecided,
         act: &mut impl FnMut(&Op<'_, K>, Start, usize, &mut Scratch) -> Result<ItemState>,
     ) -> Result<Option<Error>> {
         let mut scratch = Scratch::default();
         let mut blocked = None;
         self.resolve_cold(generation, items, |item, found| {
+            if blocked_keys.has(item.hash) {
+                return Ok(());
+            }
             let start = found
                 .map_or(Start::Probe, |(found, _)| Start::Found(found, item.candidates.clone()));
             let (hash, key) = (item.hash, &item.key);
             let op = Op { map: self, generation, hash, key, options };
             match act(&op, start, item.position, &mut scratch) {
                 Ok(state) => states[item.position] = state,
-                Err(error @ Error::WouldBlock(_)) => blocked = Some(error),
+                Err(error @ Error::WouldBlock(_)) => {
+                    blocked_keys.add(hash);
+                    blocked = Some(error);
+                }
                 Err(error) => return Err(error),
             }
             Ok(())

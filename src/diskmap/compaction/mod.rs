@@ -3,18 +3,23 @@
 //! ```text
 //!   strategy      which runs to merge: what a strategy is asked and answers
 //!   size_tiered   the one there is
+//!   survey        what the segments of a lane hold, and which of them to merge
 //!   merge         one merge under way, in steps
+//!   relocate      moving the records that a step has read
 //!   worker        a map's turns on the runtime's background thread, and `DiskMap::compact`
 //!   backpressure  how long writers wait while compaction is behind
 //! ```
 //!
-//! docs/design.md, section 5, has the invariants C1..C6. For maps that do not outlive their
-//! process: a segment goes as soon as its last live record has moved.
+//! docs/design.md, section 5, has the invariants C1..C11. A segment goes as soon as its last live
+//! record has moved; in a durable map at the next sync, and not before what its tombstones rule
+//! over.
 
 mod backpressure;
 mod merge;
+mod relocate;
 mod size_tiered;
 mod strategy;
+mod survey;
 mod worker;
 
 pub use backpressure::{Backpressure, Thresholds};

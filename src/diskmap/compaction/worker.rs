@@ -13,11 +13,9 @@ use parking_lot::{Condvar, Mutex};
 use super::backpressure::{Backpressure, Thresholds};
 use super::merge::{HashKey, Merge, Moved, Step};
 use super::size_tiered::SizeTiered;
-use super::strategy::{Choice, CompactionStrategy, Offer};
+use super::survey::Survey;
 use crate::diskmap::generation::Generation;
 use crate::diskmap::log::lane::Lane;
-use crate::diskmap::log::record::UNIT_BYTES;
-use crate::diskmap::log::segment::{SEGMENT_HEADER_BYTES, Segment};
 use crate::diskmap::log::writeback::Shared;
 use crate::diskmap::stats::MapStats;
 use crate::events::{EventLevel, EventRing};
@@ -75,22 +73,6 @@ struct Counters {
     read_bytes: AtomicU64,
     written_bytes: AtomicU64,
     damaged_segments: AtomicU64,
-}
-
-/// What the complete segments of a lane hold.
-#[derive(Debug, Default)]
-struct Survey {
-    live: u64,
-    dead: u64,
-    /// Those with dead bytes.
-    candidates: Vec<Candidate>,
-}
-
-#[derive(Debug)]
-struct Candidate {
-    segment: Arc<Segment>,
-    live: u64,
-    dead: u64,
 }
 
 /// What [`Worker::advance`] did.
@@ -153,6 +135,11 @@ impl Worker {
             let work: Arc<dyn Work> = Arc::clone(&worker) as _;
             worker.bell.attach(Arc::downgrade(&work));
             worker.shared.set_bell(Arc::clone(&worker.bell));
+            let generation = worker.generation.load();
+            if generation.is_durable() && !generation.index.is_empty() {
+                // What an earlier process left to do.
+                worker.bell.ring();
+            }
         }
         worker
     }
@@ -169,60 +156,19 @@ impl Worker {
         self.shared.ring_again();
     }
 
-    /// Looks at every complete segment of a lane made before incarnation `before`.
-    fn survey(lane: &Lane, before: u64) -> Survey {
-        let mut survey = Survey::default();
-        for (entry, segment) in lane.table().segments() {
-            if !segment.is_complete() || segment.is_left_alone() || segment.incarnation >= before {
-                continue;
-            }
-            let (dead, used) = entry.dead_and_used_units();
-            // The slot may have been given up and reused since; one that is spent goes by itself.
-            if used <= dead || !lane.holds(&segment) {
-                continue;
-            }
-            let unit = UNIT_BYTES as u64;
-            let live = (used - dead) * unit;
-            let dead = (dead * unit).saturating_sub(SEGMENT_HEADER_BYTES as u64);
-            survey.live += live;
-            survey.dead += dead;
-            if dead > 0 {
-                survey.candidates.push(Candidate { segment, live, dead });
-            }
-        }
-        survey
-    }
-
-    /// What to merge next, if anything. `before` limits each lane's segments by incarnation.
+    /// What to merge next, if anything. `before` limits each lane's segments by incarnation; it is
+    /// empty for the background.
     fn choose(&self, before: &[u64]) -> Option<Merge> {
         let generation = self.generation.load_full();
         for (number, lane) in generation.lanes.iter().enumerate() {
-            let survey = Self::survey(lane, before.get(number).copied().unwrap_or(u64::MAX));
-            let (total, largest) = (survey.live.saturating_add(survey.dead), survey.live);
-            let wants_space = self.strategy.wants_space(total, largest);
-            // A move of less than half dead records frees less than it writes; without need of
-            // space that is not worth it.
-            let offered: Vec<&Candidate> = survey
-                .candidates
-                .iter()
-                .filter(|candidate| wants_space || candidate.dead >= candidate.live)
-                .collect();
-            let sizes: Vec<u64> = offered.iter().map(|candidate| candidate.live).collect();
-            let offer = Offer { sizes: &sizes, total, largest, alone: true };
-            let choice = self.strategy.choose(&offer);
-            let plan: Vec<Arc<Segment>> =
-                choice.runs().iter().map(|run| Arc::clone(&offered[*run].segment)).collect();
-            if plan.is_empty() {
+            let survey = Survey::new(lane, before.get(number).copied().unwrap_or(u64::MAX));
+            if before.is_empty() && survey.waits_for_sync(&self.strategy) {
                 continue;
             }
-            tracing::debug!(lane = number, segments = plan.len(), "merging segments");
-            let stop_after = match choice {
-                // The space may be enough again after a part of it.
-                Choice::Space(_) => self.strategy.target_bytes(),
-                Choice::Similar(_) | Choice::Nothing => u64::MAX,
-            };
+            let Some(plan) = survey.plan(&self.strategy) else { continue };
+            tracing::debug!(lane = number, segments = plan.segments.len(), "merging segments");
             let generation = Arc::clone(&generation);
-            return Some(Merge::new(generation, number, plan, stop_after, self.hash_key));
+            return Some(Merge::new(generation, number, plan, self.hash_key));
         }
         None
     }
@@ -338,14 +284,8 @@ impl Worker {
         if !self.enabled {
             return 0;
         }
-        let pending = generation.lanes.iter().map(|lane| {
-            let survey = Self::survey(lane, u64::MAX);
-            let sizes: Vec<u64> = survey.candidates.iter().map(|found| found.live).collect();
-            let total = survey.live.saturating_add(survey.dead);
-            let offer = Offer { sizes: &sizes, total, largest: survey.live, alone: true };
-            self.strategy.pending_compaction_bytes(&offer)
-        });
-        pending.sum()
+        let pending = |lane| Survey::new(lane, u64::MAX).pending_bytes(&self.strategy);
+        generation.lanes.iter().map(pending).sum()
     }
 
     /// The same, as of the last time that enough has changed.

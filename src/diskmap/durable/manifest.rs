@@ -104,7 +104,7 @@ impl Manifest {
         bytes
     }
 
-    fn decode(path: &Path, bytes: &[u8]) -> Result<Self> {
+    pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Self> {
         let corrupt = |offset: usize, reason: &str| Error::Corrupt {
             path: path.to_owned(),
             offset: offset as u64,
@@ -187,6 +187,10 @@ impl Manifest {
             return Err(Error::Corrupt { path, offset: 0, reason });
         }
         let alignment = file.alignment().max(1);
+        if !len.is_multiple_of(alignment as u64) {
+            let reason = format!("a manifest of {len} bytes has been cut");
+            return Err(Error::Corrupt { path, offset: len, reason });
+        }
         let rounded = (len as usize).next_multiple_of(alignment);
         let mut buffer = crate::storage::AlignedBuf::zeroed(rounded.max(alignment), alignment)?;
         // Written in whole pages, so a direct read finds what it asks for.

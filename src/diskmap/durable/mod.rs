@@ -18,8 +18,9 @@ mod reopen;
 mod summary;
 mod sync;
 
-pub(super) use manifest::{Identity, Manifest};
+pub(super) use manifest::{Entry, Identity, Manifest};
 pub(super) use order::PublishOrder;
 pub use recovery::Recovery;
+pub(super) use recovery::parse_name;
 pub(super) use reopen::Found;
 pub(super) use sync::Durable;

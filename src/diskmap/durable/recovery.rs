@@ -260,8 +260,8 @@ impl<'a> LaneRecovery<'a> {
             Kind::Commit => (FoundKind::Committed, target),
             _ => (FoundKind::Value, location.units()),
         };
-        if kind != FoundKind::Value {
-            segment.mark_markers();
+        if kind == FoundKind::Removed {
+            segment.mark_tombstones();
         }
         self.push(Found { hash, seq, target, units, kind })
     }
@@ -291,8 +291,9 @@ impl<'a> LaneRecovery<'a> {
         let mut found = std::mem::take(&mut self.found);
         found.sort_unstable();
         for versions in found.chunk_by(|a, b| a.hash == b.hash) {
-            if let Some(newest) = versions.last() {
+            if let Some((newest, older)) = versions.split_last() {
                 self.publish(newest)?;
+                self.mark_superseded(older);
             }
         }
         for adopted in &self.adopted {
@@ -330,6 +331,24 @@ impl<'a> LaneRecovery<'a> {
         }
     }
 
+    /// Tombstones rule over the segments of such records, but not over those of tombstones.
+    fn mark_superseded(&self, older: &[Found]) {
+        for found in older.iter().filter(|found| found.kind != FoundKind::Removed) {
+            if let Some((slot, _)) = self.place(found.seq) {
+                self.adopted[slot].segment.mark_superseded();
+            }
+        }
+    }
+
+    /// The slot of the record with a sequence number, and its unit in the segment.
+    fn place(&self, seq: u64) -> Option<(usize, u64)> {
+        let segment_units = self.factory.segment_bytes / UNIT_BYTES as u64;
+        let incarnation = seq / segment_units;
+        let slot =
+            self.adopted.binary_search_by_key(&incarnation, |adopted| adopted.segment.incarnation);
+        slot.ok().map(|slot| (slot, seq % segment_units))
+    }
+
     fn publish(&mut self, newest: &Found) -> Result<()> {
         let (location, units) = match newest.kind {
             FoundKind::Removed => return Ok(()),
@@ -350,6 +369,13 @@ impl<'a> LaneRecovery<'a> {
         let slot = self.lane.table().place(location).slot as usize;
         if let Some(adopted) = self.adopted.get_mut(slot) {
             adopted.live_units += u64::from(units);
+        }
+        if newest.kind == FoundKind::Committed
+            && let Some((slot, unit)) = self.place(newest.seq)
+        {
+            let commit = self.lane.table().base_units(slot as u32, 0) + unit;
+            self.lane.set_commit(location.units(), commit);
+            self.adopted[slot].live_units += u64::from(newest.units);
         }
         self.generation.index.lock(hash).insert(hash, location, 0)?;
         self.report.entries += 1;

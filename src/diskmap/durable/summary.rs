@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::diskmap::log::record::{Kind, UNIT_BYTES};
 use crate::diskmap::log::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentFactory};
-use crate::diskmap::log::walk::{Extent, Walk};
+use crate::diskmap::log::walk::{Extent, GAPLESS_BLOCK_BYTES, Walk};
 use crate::diskmap::write::COMMIT_BYTES;
 use crate::hash::keyed::KeyHash;
 use crate::storage::{AlignedBuf, CreateOptions, Storage};
@@ -20,9 +20,7 @@ const MAGIC: [u8; 8] = *b"BTSUMARY";
 const VERSION: u32 = 1;
 const HEAD_BYTES: usize = 64;
 const ENTRY_BYTES: usize = 40;
-/// The walk's blocks: what the used part of every file is a multiple of, but for its end.
 const PAGE_BYTES: usize = 4096;
-const PAGE_UNITS: u32 = (PAGE_BYTES / UNIT_BYTES) as u32;
 
 /// One record, as far as recovery has to know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,11 +55,8 @@ pub(in crate::diskmap) fn walk(
     hash: &impl HashBytes,
     mut visit: impl FnMut(Item) -> Result<()>,
 ) -> Result<u32, (Error, u32)> {
-    let mut used_units = vec![PAGE_UNITS; (units / PAGE_UNITS) as usize];
-    used_units.push(units % PAGE_UNITS);
-    let extent = Extent { used_units: used_units.into(), gaps: Vec::new() };
-    let mut walk =
-        Walk::new(factory, Arc::clone(segment), PAGE_BYTES, extent).map_err(|error| (error, 0))?;
+    let walk = Walk::new(factory, Arc::clone(segment), GAPLESS_BLOCK_BYTES, Extent::gapless(units));
+    let mut walk = walk.map_err(|error| (error, 0))?;
     loop {
         let record = match walk.next() {
             Err(error) => return Err((error, walk.error_unit())),

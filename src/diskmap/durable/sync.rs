@@ -179,6 +179,8 @@ impl<K: Key> DiskMap<K> {
             }
             self.summarize(generation, position, &kept, sync.end);
         }
+        // Compaction may have waited for what went.
+        self.shared.ring_again();
         Ok(())
     }
 
@@ -263,18 +265,20 @@ impl<K: Key> DiskMap<K> {
 }
 
 /// Parts segments, by ascending incarnation, into those to keep and those whose records were all
-/// superseded durably. Tombstones and commits rule over older segments: theirs stays while there is
-/// an older one.
+/// superseded durably. Tombstones rule over what was superseded in older segments: theirs stays
+/// while there is such a one (docs/design.md, C8).
 fn release(
     segments: Vec<Arc<Segment>>,
     spent: &[Arc<Segment>],
 ) -> (Vec<Arc<Segment>>, Vec<Arc<Segment>>) {
     let (mut kept, mut released) = (Vec::new(), Vec::new());
+    let mut is_needed = false;
     for segment in segments {
         let is_spent = spent.iter().any(|spent| Arc::ptr_eq(spent, &segment));
-        if is_spent && (kept.is_empty() || !segment.has_markers()) {
+        if is_spent && !(is_needed && segment.has_tombstones()) {
             released.push(segment);
         } else {
+            is_needed |= segment.has_superseded();
             kept.push(segment);
         }
     }

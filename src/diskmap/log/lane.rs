@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::commits::Commits;
 use super::record::{self, UNIT_BYTES};
 use super::reservation::Reservation;
 use super::segment::{Place, SEGMENT_HEADER_BYTES, Segment, SegmentFactory, SlotTable};
@@ -76,6 +77,8 @@ pub(crate) struct Lane {
     pub(super) pins: AtomicU32,
     /// Durable maps: segments without a live record whose files must still be kept.
     pub(super) retired: Mutex<Vec<Arc<Segment>>>,
+    /// Durable maps: of the live long records.
+    pub(super) commits: Commits,
     /// Blocks that are closed and wait for their last commit.
     pub(super) closing: AtomicU32,
     pub(super) table: SlotTable,
@@ -93,6 +96,7 @@ impl Lane {
             free_slots: Mutex::default(),
             pins: AtomicU32::new(0),
             retired: Mutex::default(),
+            commits: Commits::default(),
             closing: AtomicU32::new(0),
             table,
         }
@@ -342,17 +346,23 @@ impl Lane {
 
     /// Closes the open block for good and lets its writer have it when all is committed.
     pub(super) fn retire_block(&self, roll: &mut Roll) {
-        let Some((buffer, reserved)) = self.close_block() else { return };
+        if let Some((buffer, reserved)) = self.close_block() {
+            self.retire_closed(roll, buffer, reserved);
+        }
+    }
+
+    /// The same for a block that is not open.
+    pub(super) fn retire_closed(&self, roll: &mut Roll, buffer: u32, reserved: u32) {
         let units = self.pad_to_end(buffer, reserved);
         roll.unwritten_since = None;
         self.closing.fetch_add(1, Ordering::AcqRel);
         let state = self.shared.tail.state(buffer);
         let place = self.table.place_of_units(state.base_units.load(Ordering::Relaxed));
         if let Some(entry) = self.table.entry(place.slot) {
-            entry.add_used(place.block, units);
-            entry.add_dead(units - reserved, self.segment_units());
+            entry.add_used(place.block, reserved);
         }
-        // The padding of a durable map's block is committed here.
+        // The padding of a durable map's block is committed here. It counts as neither used nor
+        // dead: no merge does without it.
         let closed = u64::from(units) << 32 | u64::from(units - reserved);
         let before = state.progress.fetch_add(closed, Ordering::AcqRel);
         if before as u32 == reserved {
@@ -429,6 +439,19 @@ impl Lane {
     /// Opens a taken buffer as the segment's next block, its first `units` (beside a segment
     /// header) already spoken for.
     pub(super) fn open_block(&self, roll: &mut Roll, buffer: u32, units: u32) -> BlockRef {
+        let (reference, start) = self.prepare_block(roll, buffer, units);
+        self.state.store(open_state(buffer, start), Ordering::Release);
+        reference
+    }
+
+    /// As [`Lane::open_block`], but nobody can reserve in it yet. Returns the units that are spoken
+    /// for, too.
+    pub(super) fn prepare_block(
+        &self,
+        roll: &mut Roll,
+        buffer: u32,
+        units: u32,
+    ) -> (BlockRef, u32) {
         let tail = &self.shared.tail;
         let (slot, seed, header) = match roll.segment.as_ref() {
             Some(segment) => {
@@ -456,8 +479,7 @@ impl Lane {
             entry.add_dead(header_units, self.segment_units());
             entry.set_block(block, reference);
         }
-        self.state.store(open_state(buffer, start), Ordering::Release);
-        reference
+        (reference, start)
     }
 
     /// A record of `units` at or behind `units_at` (same segment) is not wanted any more.
@@ -508,7 +530,7 @@ impl Lane {
         if self.table.occupy(Arc::clone(segment))
             && let Some(entry) = self.table.entry(slot)
         {
-            entry.reopened(used, dead);
+            entry.reopened(segment, used, dead);
         }
         self.retire_if_spent(slot);
     }

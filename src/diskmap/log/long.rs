@@ -129,9 +129,10 @@ impl Lane {
         })
     }
 
-    /// Says in a block of its own that the segment ends before its file does.
+    /// Says in a block of its own that the segment ends before its file does. The block is never
+    /// open: nobody may append behind the end.
     fn end_segment(&self, roll: &mut Roll, buffer: u32) {
-        self.open_block(roll, buffer, 1);
+        let (_, units) = self.prepare_block(roll, buffer, 1);
         let state = self.shared.tail.state(buffer);
         let base_units = state.base_units.load(std::sync::atomic::Ordering::Relaxed);
         let unit = self.table.place_of_units(base_units).unit_in_segment;
@@ -139,7 +140,7 @@ impl Lane {
         let end = record::end_record(unit, record::crc_seed(seed, unit));
         self.shared.tail.store_header(buffer, 0, &end);
         self.record_died(base_units, 1);
-        self.retire_block(roll);
+        self.retire_closed(roll, buffer, units);
         // Whoever comes next opens another segment.
         roll.next_block = self.table.blocks_per_segment();
     }

@@ -13,6 +13,8 @@
 //! offset, so that bytes of an earlier use of the same disk space, or a record at another place,
 //! never pass.
 
+use super::checksum;
+
 /// Locations, reservations and record lengths are counted in units of this many bytes.
 pub(crate) const UNIT_BYTES: usize = 16;
 /// Bytes before the key.
@@ -120,32 +122,28 @@ pub(crate) fn encode(out: &mut Vec<u8>, kind: Kind, key: &[u8], value: &[u8], se
 }
 
 /// Appends a record as `encode` does, its length in the place of its checksum until `seal_all`.
+#[inline(always)]
 pub(crate) fn encode_unsealed(out: &mut Vec<u8>, kind: Kind, key: &[u8], value: &[u8], seq: u32) {
-    let word = kind.bits() << 28 | value.len() as u32 & 0x0fff_ffff;
     let bytes = record_bytes(key.len(), value.len());
+    let padding = bytes.next_multiple_of(UNIT_BYTES) - bytes;
     // One growth for the whole record: its parts are short.
-    let start = out.len();
-    out.resize(start + bytes.next_multiple_of(UNIT_BYTES), 0);
-    let record = &mut out[start..];
+    out.reserve(bytes + padding);
     // Records are far shorter than 4 GiB: values have 28 bits.
-    record[..4].copy_from_slice(&(bytes as u32).to_le_bytes());
-    record[4..8].copy_from_slice(&word.to_le_bytes());
-    record[8..HEADER_BYTES].copy_from_slice(&seq.to_le_bytes());
-    record[HEADER_BYTES..][..key.len()].copy_from_slice(key);
-    record[HEADER_BYTES + key.len()..bytes].copy_from_slice(value);
+    out.extend_from_slice(&(bytes as u32).to_le_bytes());
+    let word = kind.bits() << 28 | value.len() as u32 & 0x0fff_ffff;
+    out.extend_from_slice(&word.to_le_bytes());
+    out.extend_from_slice(&seq.to_le_bytes());
+    out.extend_from_slice(key);
+    out.extend_from_slice(value);
+    if padding > 0 {
+        out.extend_from_slice(&[0; UNIT_BYTES][..padding]);
+    }
 }
 
 /// Puts the checksum into each of the unsealed records that `records` holds one behind the other.
 /// `seed_at` gives the seed for the record at a unit, counted from the first.
 pub(crate) fn seal_all(records: &mut [u8], seed_at: impl Fn(u32) -> u32) {
-    let mut start = 0;
-    while let Some(head) = records[start..].first_chunk::<4>() {
-        let bytes = u32::from_le_bytes(*head) as usize;
-        let seed = seed_at((start / UNIT_BYTES) as u32);
-        let crc = crc32c::crc32c_append(seed, &records[start + 4..start + bytes]);
-        records[start..start + 4].copy_from_slice(&crc.to_le_bytes());
-        start += bytes.next_multiple_of(UNIT_BYTES);
-    }
+    checksum::seal_all(records, seed_at);
 }
 
 /// The header of padding that covers `units` units.
@@ -163,7 +161,7 @@ fn filler(kind: Kind, units: u32, seq: u32, seed: u32) -> [u8; UNIT_BYTES] {
     let rest = units * UNIT_BYTES as u32 - HEADER_BYTES as u32;
     bytes[4..8].copy_from_slice(&(kind.bits() << 28 | rest & 0x0fff_ffff).to_le_bytes());
     bytes[8..12].copy_from_slice(&seq.to_le_bytes());
-    let crc = crc32c::crc32c_append(seed, &bytes[4..12]);
+    let crc = checksum::crc32c(seed, &bytes[4..12]);
     bytes[..4].copy_from_slice(&crc.to_le_bytes());
     bytes
 }
@@ -200,7 +198,7 @@ pub(crate) fn decode(bytes: &[u8], key_bytes: usize, seed: u32) -> Result<Record
     }
     let end = record_bytes(key_bytes, header.value_bytes as usize);
     let Some(record) = bytes.get(..end) else { return Err(Invalid::Short(end)) };
-    if crc32c::crc32c_append(seed, &record[4..]) != header.crc {
+    if checksum::crc32c(seed, &record[4..]) != header.crc {
         return Err(Invalid::Crc);
     }
     let (key, value) = record[HEADER_BYTES..].split_at(key_bytes);

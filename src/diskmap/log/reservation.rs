@@ -35,6 +35,12 @@ impl Reservation<'_> {
         location(self.base_units + u64::from(self.first_unit + unit))
     }
 
+    /// The unit, counted from the start of the reservation, of a record in it.
+    pub(crate) fn unit(&self, location: Location) -> u32 {
+        // Within a block, which has fewer than 2^32 units.
+        (location.units() - self.base_units) as u32 - self.first_unit
+    }
+
     /// The sequence number of a record at `unit`: the order of reservation in the lane.
     pub(crate) fn seq(&self, unit: u32) -> u64 {
         let segment = self.lane.table().place_of_units(self.base_units).slot;
@@ -58,14 +64,14 @@ impl Reservation<'_> {
         tail.store(self.buffer, offset_bytes, scratch);
     }
 
-    /// A tombstone or commit of this reservation is published. It keeps no segment alive by itself:
-    /// the segment says that it has markers.
-    pub(crate) fn marker_published(&self, units: u32) {
+    /// The tombstone of this reservation is published. It keeps no segment alive by itself: the
+    /// segment says that it has tombstones.
+    pub(crate) fn tombstone_published(&self, units: u32) {
         let slot = self.lane.table().place_of_units(self.base_units).slot;
         if let Some(segment) =
             self.lane.table().entry(slot).and_then(|entry| entry.segment.load_full())
         {
-            segment.mark_markers();
+            segment.mark_tombstones();
         }
         self.lane.record_died(self.base_units, units);
     }
@@ -80,19 +86,14 @@ impl Reservation<'_> {
         scratch.clear();
         for (key, value) in records {
             let seq = self.segment_unit + unit_in_block + (scratch.len() / UNIT_BYTES) as u32;
-            if scratch.is_empty() {
-                self.prefetch_room(
-                    unit_in_block,
-                    PIECE_BYTES.min(self.units as usize * UNIT_BYTES),
-                );
-            }
             record::encode_unsealed(scratch, Kind::Put, key, value, seq);
             if scratch.len() >= PIECE_BYTES {
                 unit_in_block += self.store_piece(unit_in_block, scratch);
             }
         }
         unit_in_block += self.store_piece(unit_in_block, scratch);
-        self.prefetch_room(unit_in_block, NEXT_BYTES);
+        // Many leave around the cache, so only the line that the next ones begin in is wanted.
+        self.prefetch_room(unit_in_block, if self.count > 1 { UNIT_BYTES } else { NEXT_BYTES });
     }
 
     fn prefetch_room(&self, unit_in_block: u32, bytes: usize) {
@@ -110,11 +111,22 @@ impl Reservation<'_> {
         let tail = &self.lane.shared().tail;
         let offset_bytes = unit_in_block as usize * UNIT_BYTES;
         if tail.table().is_some() {
+            // Through the caches, however many: the order of the stores counts, and publishing
+            // reads each record again for its sum.
             tail.store_described(self.buffer, offset_bytes, records, seed_at);
+            return Self::stored(records);
+        }
+        record::seal_all(records, seed_at);
+        if self.count > 1 {
+            tail.store_far(self.buffer, offset_bytes, records);
         } else {
-            record::seal_all(records, seed_at);
             tail.store(self.buffer, offset_bytes, records);
         }
+        Self::stored(records)
+    }
+
+    /// The units of a piece, which is done with.
+    fn stored(records: &mut Vec<u8>) -> u32 {
         let units = (records.len() / UNIT_BYTES) as u32;
         records.clear();
         units

@@ -60,8 +60,10 @@ pub(crate) struct Segment {
     unsynced: AtomicBool,
     /// Held while it is synced; true once that has failed.
     sync_failed: Mutex<bool>,
-    /// It has tombstones or commits, which rule over records of older segments.
-    has_markers: AtomicBool,
+    /// Durable maps: it has tombstones, which rule over records of older segments.
+    has_tombstones: AtomicBool,
+    /// Durable maps: it has a put or a commit that is not its key's newest record any more.
+    has_superseded: AtomicBool,
     /// Where its records end, in units, if an earlier process wrote it.
     end: OnceLock<u32>,
     /// It has a summary beside it, or is about to.
@@ -113,7 +115,8 @@ impl SegmentFactory {
             keep: Arc::clone(&self.keep),
             unsynced: AtomicBool::new(false),
             sync_failed: Mutex::new(false),
-            has_markers: AtomicBool::new(false),
+            has_tombstones: AtomicBool::new(false),
+            has_superseded: AtomicBool::new(false),
             end: OnceLock::new(),
             summarized: AtomicBool::new(false),
         }
@@ -236,12 +239,23 @@ impl Segment {
         !self.summarized.swap(true, Ordering::AcqRel)
     }
 
-    pub(crate) fn mark_markers(&self) {
-        self.has_markers.store(true, Ordering::Release);
+    pub(crate) fn mark_tombstones(&self) {
+        self.has_tombstones.store(true, Ordering::Release);
     }
 
-    pub(crate) fn has_markers(&self) -> bool {
-        self.has_markers.load(Ordering::Acquire)
+    pub(crate) fn has_tombstones(&self) -> bool {
+        self.has_tombstones.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn mark_superseded(&self) {
+        // Mostly it is known.
+        if !self.has_superseded() {
+            self.has_superseded.store(true, Ordering::Release);
+        }
+    }
+
+    pub(crate) fn has_superseded(&self) -> bool {
+        self.has_superseded.load(Ordering::Acquire)
     }
 
     /// Bytes were written: the next sync has something to do.
@@ -504,14 +518,20 @@ impl SlotEntry {
     }
 
     /// What of `segment`, which is in this slot, holds records; `None` until it is complete: sealed
-    /// and all of it in its file. Nothing of it changes from then on.
+    /// and all of it in its file. Nothing of it changes from then on. Not for durable maps, whose
+    /// segments have no holes.
     pub(crate) fn extent(&self, segment: &Segment) -> Option<Extent> {
-        if !segment.is_complete() || self.unfinished_blocks.load(Ordering::Acquire) != 0 {
+        if !self.is_finished(segment) {
             return None;
         }
         let used = self.used_in_blocks.get()?;
         let used_units = used.iter().map(|word| word.load(Ordering::Acquire)).collect();
         Some(Extent { used_units, gaps: self.gaps.lock().clone() })
+    }
+
+    /// Whether `segment`, which is in this slot, is complete.
+    pub(crate) fn is_finished(&self, segment: &Segment) -> bool {
+        segment.is_complete() && self.unfinished_blocks.load(Ordering::Acquire) == 0
     }
 
     /// Bytes of dead records and padding.
@@ -527,11 +547,12 @@ impl SlotEntry {
         used.saturating_sub(dead)
     }
 
-    /// For a reopened segment: all of it is closed, `used` units, of which `dead` nobody wants.
-    pub(crate) fn reopened(&self, used: u64, dead: u64) {
+    /// For a reopened segment: all of it is closed and in the file, `used` units, of which `dead`
+    /// nobody wants.
+    pub(crate) fn reopened(&self, segment: &Segment, used: u64, dead: u64) {
         self.used_units.store(used, Ordering::Relaxed);
         self.dead_units.store(dead, Ordering::Relaxed);
-        self.sealed.store(true, Ordering::Release);
+        self.seal(segment);
     }
 
     /// True once nothing in the segment is live and nothing can become so.

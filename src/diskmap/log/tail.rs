@@ -17,6 +17,7 @@ use std::time::Instant;
 use parking_lot::{Condvar, Mutex};
 
 use super::record::UNIT_BYTES;
+use super::stream;
 use crate::Result;
 use crate::diskmap::ring::Table;
 use crate::memory::MemoryReserve;
@@ -330,12 +331,17 @@ impl Tail {
 
     /// Stores bytes (a multiple of 8) into reserved, unpublished room of a buffer.
     pub(crate) fn store(&self, buffer: u32, offset_bytes: usize, bytes: &[u8]) {
-        debug_assert!(offset_bytes.is_multiple_of(8) && bytes.len().is_multiple_of(8));
-        let words = &self.words(buffer)[offset_bytes / 8..][..bytes.len() / 8];
-        let (chunks, _) = bytes.as_chunks::<8>();
-        for (word, chunk) in words.iter().zip(chunks) {
-            word.store(u64::from_le_bytes(*chunk).to_le(), Ordering::Relaxed);
-        }
+        stream::store_near(self.room(buffer, offset_bytes, bytes.len()), bytes);
+    }
+
+    /// As `store`, for bytes that nobody will ask for soon: they do not come into the caches.
+    pub(crate) fn store_far(&self, buffer: u32, offset_bytes: usize, bytes: &[u8]) {
+        stream::store_far(self.room(buffer, offset_bytes, bytes.len()), bytes);
+    }
+
+    fn room(&self, buffer: u32, offset_bytes: usize, bytes: usize) -> &[AtomicU64] {
+        debug_assert!(offset_bytes.is_multiple_of(8) && bytes.is_multiple_of(8));
+        &self.words(buffer)[offset_bytes / 8..][..bytes / 8]
     }
 }
 

@@ -30,6 +30,20 @@ pub(crate) struct Extent {
     pub(crate) gaps: Vec<Range<u32>>,
 }
 
+/// The blocks of a segment without holes: what its used part is a multiple of, but for its end.
+pub(crate) const GAPLESS_BLOCK_BYTES: usize = 4096;
+
+impl Extent {
+    /// That of a durable map's segment: record after record up to `units`, in blocks of
+    /// [`GAPLESS_BLOCK_BYTES`]. A record of kind `end` may end it before.
+    pub(crate) fn gapless(units: u32) -> Self {
+        let block_units = (GAPLESS_BLOCK_BYTES / UNIT_BYTES) as u32;
+        let mut used_units = vec![block_units; (units / block_units) as usize];
+        used_units.push(units % block_units);
+        Self { used_units: used_units.into(), gaps: Vec::new() }
+    }
+}
+
 /// A record that was read and whose checksum matches; padding is not handed out.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Walked<'a> {

@@ -181,7 +181,7 @@ pub(super) fn boot_id() -> Result<[u8; 16]> {
 }
 
 /// The name of a ring's file.
-pub(super) fn file_name(store_id: u64, ring_id: u64) -> String {
+pub(crate) fn file_name(store_id: u64, ring_id: u64) -> String {
     format!("RING-{store_id:016x}-{ring_id:016x}")
 }
 

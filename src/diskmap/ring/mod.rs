@@ -17,6 +17,6 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub(super) use header::{Geometry, Owner, Place, leftovers};
+pub(super) use header::{Geometry, Owner, Place, file_name, leftovers};
 pub(super) use image::{Image, LaneEnd};
 pub(super) use table::{Claim, Table};

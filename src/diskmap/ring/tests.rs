@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::diskmap::log::record::{self, Kind};
 use crate::diskmap::log::reservation::Reservation;
 use crate::diskmap::{DiskMap, Wait};
+use crate::index::{Insert, NewEntry, shard_of};
 use crate::runtime::Runtime;
 use crate::settings::{RuntimeSettings, TxMapSettings};
 
@@ -152,4 +153,59 @@ fn an_incomplete_long_record_is_skipped_wherever_it_was_cut() {
         assert_eq!((value(&reopened, 2), reopened.len()), (None, 2), "block {block}");
         words[from..end].iter().zip(saved).for_each(|(word, saved)| word.store(saved, relaxed));
     }
+}
+
+/// Records of a batch are stored together, and each of them counts from its own publication on.
+#[test]
+fn of_a_batch_what_was_published_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let map = open(dir.path());
+    let generation = map.generation.load_full();
+    let units = record::record_units(32, 200);
+    let batch = generation.lanes[0].reserve(&[units; 40], None).unwrap();
+    assert_eq!(batch.count, 40);
+    let records: Vec<_> = (0..40u8).map(|i| ([i; 32], [i; 200])).collect();
+    // Several pieces.
+    batch.store(records.iter().map(|(key, value)| (&key[..], &value[..])), &mut Vec::new());
+    let hash_of = |key: u8| crate::diskmap::key::Key::hash(&[key; 32], &generation.hasher);
+    // Of a shard of its own: in one of theirs, what was reserved before it would be refused.
+    let shard = |key: u8| shard_of(hash_of(key));
+    let behind = (40..=255).find(|key| (0..40).all(|other| shard(other) != shard(*key))).unwrap();
+    set(&map, behind, b"behind");
+    let check = |map: &Map, published: u8| {
+        for key in 0..40 {
+            let expected = (key < published).then(|| vec![key; 200]);
+            assert_eq!(value(map, key), expected, "key {key} of {published} published");
+        }
+        assert_eq!(value(map, behind).as_deref(), Some(&b"behind"[..]));
+        assert_eq!(map.len(), u64::from(published) + 1);
+    };
+    check(&killed(dir.path()).1, 0);
+    let hash = |i: usize| hash_of(i as u8);
+    let candidates: Vec<_> = (0..25).map(|i| generation.index.probe(hash(i))).collect();
+    let entry = |i: usize| {
+        let location = batch.location(i as u32 * units).unwrap();
+        (hash(i), NewEntry { location, subtree: 0, known: &candidates[i] })
+    };
+    let entries: Vec<_> = (0..25).map(entry).collect();
+    // What is refused stays padding.
+    let admit = |i: usize| {
+        let ruler = || Some(batch.ruler(i as u32 * units, Kind::Put));
+        i < 20 && generation.admit(hash(i), ruler)
+    };
+    let mut done = Vec::new();
+    let inserted = generation.index.insert_new_many(&entries, admit, |i, outcome| {
+        done.push((i, matches!(outcome, Insert::Done)));
+    });
+    assert!(inserted.is_ok());
+    assert_eq!(done, (0..25).map(|i| (i, i < 20)).collect::<Vec<_>>());
+    check(&killed(dir.path()).1, 20);
+    for i in 20..40 {
+        batch.give_up(i * units, units);
+    }
+    drop(batch);
+    drop(generation);
+    check(&map, 20);
+    drop(map);
+    check(&open(dir.path()), 20);
 }

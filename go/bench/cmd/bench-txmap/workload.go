@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/blocktier/blocktier/go/txmap"
@@ -27,6 +28,8 @@ const (
 	// ring is how many different values there are; a key always has the same one. They are so few
 	// because a node's value has just been made and is in the cache when it is inserted.
 	ring = 64
+	// pieceSize is how many keys a goroutine takes at a time.
+	pieceSize = 64 * batchSize
 )
 
 func mix(z uint64) uint64 {
@@ -87,19 +90,21 @@ func place(key *Hash) int { return int(binary.LittleEndian.Uint16(key[30:])) % r
 // operation works on some keys and returns how many of them answered yes: inserted, found, removed.
 type operation func(keys []Hash) (int, error)
 
-// measure runs an operation on all keys, divided among threads that are bound to CPUs. The clock
-// stops after finish. want is how many keys must answer yes.
+// measure runs an operation on all keys. Threads, which are bound to CPUs, take the next piece when
+// they have done one: the CPUs of a shared machine are not equally fast at every moment, and with
+// equal shares the slowest one would be measured. The clock stops after
+// finish. want is how many keys must answer yes.
 func measure(threads int, keys []Hash, want int, newOp func() (operation, error),
 	finish func() error) (time.Duration, error) {
 	var ready, done sync.WaitGroup
 	start := make(chan struct{})
+	var taken atomic.Int64
 	hits, failures := make([]int, threads), make([]error, threads)
 	for thread := range threads {
 		op, err := newOp()
 		if err != nil {
 			return 0, err
 		}
-		share := keys[len(keys)*thread/threads : len(keys)*(thread+1)/threads]
 		ready.Add(1)
 		done.Go(func() {
 			if threads <= runtime.NumCPU() {
@@ -107,7 +112,16 @@ func measure(threads int, keys []Hash, want int, newOp func() (operation, error)
 			}
 			ready.Done()
 			<-start
-			hits[thread], failures[thread] = op(share)
+			for failures[thread] == nil {
+				end := int(taken.Add(pieceSize))
+				first := end - pieceSize
+				if first >= len(keys) {
+					return
+				}
+				hit, err := op(keys[first:min(end, len(keys))])
+				hits[thread] += hit
+				failures[thread] = err
+			}
 		})
 	}
 	ready.Wait()

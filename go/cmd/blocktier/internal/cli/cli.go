@@ -1,8 +1,8 @@
 // Package cli has the commands of blocktier.
 //
 // Results go to standard output, as text or with --json as one JSON value; progress and warnings go
-// to standard error. Exit codes: 0 all is well, 1 the block was refused, 2 the work could not be
-// done, 130 interrupted.
+// to standard error. Exit codes: 0 all is well, 1 the block was refused or a map is to be repaired,
+// 2 the work could not be done, 130 interrupted.
 package cli
 
 import (
@@ -21,7 +21,8 @@ import (
 	"github.com/blocktier/blocktier/go/settings"
 )
 
-// ErrRefused means that the input is not valid, which was printed already.
+// ErrRefused means that the input is not valid or something is left to repair, which was printed
+// already.
 var ErrRefused = errors.New("refused")
 
 // Command returns the root command.
@@ -34,7 +35,7 @@ func Command() *cobra.Command {
 	}
 	c.PersistentFlags().Bool("json", false, "print the result as JSON")
 	c.AddCommand(assembleCommand(), validateCommand(), workloadCommand(), demoCommand(),
-		measureCommand(), versionCommand())
+		measureCommand(), txmapCommand(), versionCommand())
 	return c
 }
 

@@ -1,0 +1,59 @@
+package txmap
+
+import (
+	"context"
+	"time"
+
+	"github.com/blocktier/blocktier/go/internal/ffi"
+)
+
+// Backpressure is what a write meets while compaction is behind.
+type Backpressure struct {
+	// Stopped tells that writes wait until compaction is less behind.
+	Stopped bool
+	// Delay is how long each write is delayed otherwise; 0 is not at all.
+	Delay time.Duration
+}
+
+// Thresholds are the pending bytes from which on writes wait for compaction; 0 is never.
+type Thresholds struct {
+	// SlowdownBytes: from here on writes are delayed, the more the closer to StopBytes.
+	SlowdownBytes uint64
+	// StopBytes: from here on they wait.
+	StopBytes uint64
+	// MaxDelay is the longest delay, in whole milliseconds.
+	MaxDelay time.Duration
+}
+
+// Compact merges segments until the settings find nothing more that is worth it, instead of waiting
+// for the background to do so. It takes as long as reading and writing what is live in them, during
+// which it counts as one call that reads a disk. It fails with ErrUnsupported on a map that cannot
+// be compacted, with ErrFrozen on a rotated one, and when ctx ends before it begins; no failure
+// loses anything.
+func (m *DiskTxMap[H, V]) Compact(ctx context.Context) error {
+	return m.core.use(func(handle ffi.TxMap) error {
+		return inSlot(ctx, true, func(bool) error { return handle.Compact() })
+	})
+}
+
+// SetBackpressure changes when writes wait for compaction; those that wait now are judged anew. The
+// options and settings of the same names are where it begins.
+func (m *DiskTxMap[H, V]) SetBackpressure(t Thresholds) error {
+	return m.core.use(func(handle ffi.TxMap) error {
+		if t.MaxDelay < 0 {
+			return ffi.Errorf(ffi.InvalidArgument, "a delay of %v", t.MaxDelay)
+		}
+		return handle.SetBackpressure(t.SlowdownBytes, t.StopBytes,
+			uint64(t.MaxDelay/time.Millisecond))
+	})
+}
+
+// Backpressure is what a write would meet now.
+func (m *DiskTxMap[H, V]) Backpressure() (now Backpressure, err error) {
+	err = m.core.use(func(handle ffi.TxMap) error {
+		state, nanos, err := handle.Backpressure()
+		now = Backpressure{Stopped: state == 2, Delay: time.Duration(nanos)}
+		return err
+	})
+	return now, err
+}
