@@ -48,10 +48,11 @@ func (s *scratch) free() {
 
 // get reads the value of key into s.existing, which it makes long enough, and returns its length.
 func (c *core) get(p patience, key *[32]byte, s *scratch, result *ffi.Lookup) (bool, error) {
-	if !c.gate.Enter(key[0]) {
+	stripe := ffi.Stripe()
+	if !c.gate.Enter(stripe) {
 		return false, errClosed()
 	}
-	defer c.gate.Leave(key[0])
+	defer c.gate.Leave(stripe)
 	for {
 		err := c.handle.Get(key, ffi.NonBlocking, s.existing, result)
 		if mustWait(err) {
@@ -84,10 +85,11 @@ func (c *core) getWaiting(p patience, err error, key [32]byte, s *scratch) (resu
 // value.
 func (c *core) setIfNotExists(p patience, key *[32]byte, index uint16, s *scratch,
 	result *ffi.Lookup) error {
-	if !c.gate.Enter(key[0]) {
+	stripe := ffi.Stripe()
+	if !c.gate.Enter(stripe) {
 		return errClosed()
 	}
-	defer c.gate.Leave(key[0])
+	defer c.gate.Leave(stripe)
 	for {
 		err := c.crowded()
 		if err == nil {
@@ -114,10 +116,11 @@ func (c *core) setIfNotExistsWaiting(p patience, err error, key [32]byte, index 
 }
 
 func (c *core) set(p patience, key *[32]byte, index uint16, value []byte) error {
-	if !c.gate.Enter(key[0]) {
+	stripe := ffi.Stripe()
+	if !c.gate.Enter(stripe) {
 		return errClosed()
 	}
-	defer c.gate.Leave(key[0])
+	defer c.gate.Leave(stripe)
 	err := c.crowded()
 	if err == nil {
 		_, err = c.handle.Set(key, value, index, ffi.NonBlocking)
@@ -139,10 +142,11 @@ func (c *core) setWaiting(p patience, err error, key [32]byte, index uint16, val
 type keyOp func(handle ffi.TxMap, key *[32]byte, flags uint32) (bool, error)
 
 func (c *core) exists(p patience, key *[32]byte) (bool, error) {
-	if !c.gate.Enter(key[0]) {
+	stripe := ffi.Stripe()
+	if !c.gate.Enter(stripe) {
 		return false, errClosed()
 	}
-	defer c.gate.Leave(key[0])
+	defer c.gate.Leave(stripe)
 	found, err := c.handle.Exists(key, ffi.NonBlocking)
 	if mustWait(err) {
 		return c.keyWaiting(p, err, *key, readFlags, ffi.TxMap.Exists)
@@ -151,10 +155,11 @@ func (c *core) exists(p patience, key *[32]byte) (bool, error) {
 }
 
 func (c *core) delete(p patience, key *[32]byte) (bool, error) {
-	if !c.gate.Enter(key[0]) {
+	stripe := ffi.Stripe()
+	if !c.gate.Enter(stripe) {
 		return false, errClosed()
 	}
-	defer c.gate.Leave(key[0])
+	defer c.gate.Leave(stripe)
 	removed, err := c.handle.Delete(key, ffi.NonBlocking)
 	if mustWait(err) {
 		return c.keyWaiting(p, err, *key, writeFlags, ffi.TxMap.Delete)
@@ -163,10 +168,11 @@ func (c *core) delete(p patience, key *[32]byte) (bool, error) {
 }
 
 func (c *core) updateSubtreeIndex(p patience, key *[32]byte, index uint16) (bool, error) {
-	if !c.gate.Enter(key[0]) {
+	stripe := ffi.Stripe()
+	if !c.gate.Enter(stripe) {
 		return false, errClosed()
 	}
-	defer c.gate.Leave(key[0])
+	defer c.gate.Leave(stripe)
 	found, err := c.handle.UpdateSubtreeIndex(key, index, ffi.NonBlocking)
 	if mustWait(err) {
 		op := func(handle ffi.TxMap, key *[32]byte, flags uint32) (bool, error) {
@@ -189,10 +195,11 @@ func (c *core) keyWaiting(p patience, err error, key [32]byte, flags func(bool) 
 
 // use runs f on the handle.
 func (c *core) use(f func(handle ffi.TxMap) error) error {
-	if !c.gate.Enter(0) {
+	stripe := ffi.Stripe()
+	if !c.gate.Enter(stripe) {
 		return errClosed()
 	}
-	defer c.gate.Leave(0)
+	defer c.gate.Leave(stripe)
 	return f(c.handle)
 }
 
@@ -226,10 +233,11 @@ func (c *core) sync(ctx context.Context) error {
 
 // failure is the error that stopped the map, nil while it works or when it is closed.
 func (c *core) failure() error {
-	if !c.gate.Enter(0) {
+	stripe := ffi.Stripe()
+	if !c.gate.Enter(stripe) {
 		return nil
 	}
-	defer c.gate.Leave(0)
+	defer c.gate.Leave(stripe)
 	return c.handle.Failure()
 }
 
