@@ -160,7 +160,8 @@ type RepairOptions struct {
 // Verify checks every byte that means something of a durable map that nobody has open. The
 // directories are those of WithDirs, or the map's own directories in them, in any order. It only
 // reads. It fails with ErrLocked, naming the owner, if somebody has the map. Damage is no error but
-// a finding. When ctx ends, it returns what it found until then, and the cause.
+// a finding; nor is what a killed process has left of a process map, which the next opening takes
+// in (kind ring-pending). When ctx ends, it returns what it found until then, and the cause.
 func Verify(ctx context.Context, dirs []string, options CheckOptions) (*Report, error) {
 	r, err := check(ctx, dirs, options, 0)
 	if r == nil {
@@ -171,6 +172,7 @@ func Verify(ctx context.Context, dirs []string, options CheckOptions) (*Report, 
 
 // Repair checks a map as Verify does and mends it as the options allow: every intact record is
 // kept, what is replaced gets a name that ends in .aside. An interrupted repair can be done again.
+// A process map whose process was killed has to be opened once before: ErrUnsupported, with Apply.
 func Repair(ctx context.Context, dirs []string, options RepairOptions) (*RepairReport, error) {
 	var flags uint32
 	if options.Apply {
