@@ -47,7 +47,8 @@ impl Operation for Place<'_> {
     }
 }
 
-/// What is to be inserted if the key's candidates are exactly `known`, which the caller has refuted.
+/// What is to be inserted if the key's candidates are exactly `known`, which the caller has
+/// refuted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NewEntry<'a> {
     /// Where the key's record is.

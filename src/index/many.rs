@@ -1,5 +1,5 @@
-//! Probing and inserting many keys. Probing is a pipeline: while one key is probed, the lines of later ones are on their
-//! way.
+//! Probing and inserting many keys. Probing is a pipeline: while one key is probed, the lines of
+//! later ones are on their way.
 //!
 //! ```text
 //!   key:  +36 header, directory   +24 primary bucket   +12 alternate bucket   0 probe

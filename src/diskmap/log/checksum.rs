@@ -21,7 +21,8 @@ pub(super) fn crc32c(seed: u32, bytes: &[u8]) -> u32 {
 }
 
 /// Puts sums into records that lie behind each other, each of which has its length in bytes in the
-/// four bytes of its sum. `seed_at` gives the seed for the record at a unit, counted from the first.
+/// four bytes of its sum. `seed_at` gives the seed for the record at a unit, counted from the
+/// first.
 pub(super) fn seal_all(records: &mut [u8], seed_at: impl Fn(u32) -> u32) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     if x86::seal_all(records, &seed_at) {
