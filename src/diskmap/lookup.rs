@@ -12,12 +12,14 @@ impl<K: Key> Op<'_, K> {
     pub(crate) fn lookup(&self, mut start: Start, scratch: &mut Scratch) -> Result<Option<u16>> {
         let mut races = Races::new();
         loop {
-            let (found, _) = self.find(&mut start, scratch, &mut races)?;
+            let (found, candidates) = self.find(&mut start, scratch, &mut races)?;
             let Some(found) = found else { return Ok(None) };
             // The record can be replaced between the confirm and this read; then the value is old:
             // once more.
             let index = &self.generation.index;
-            if let Some(subtree_index) = index.subtree_index(self.hash, found.location) {
+            if let Some(subtree_index) =
+                index.subtree_index_if_known(self.hash, found.location, &candidates)
+            {
                 return Ok(Some(subtree_index));
             }
             races.lost(self.map);

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::log::lane::Lane;
 use super::log::record::{self, HEADER_BYTES, Header, Invalid, UNIT_BYTES};
@@ -145,52 +146,50 @@ pub(crate) fn from_tail(
 ) -> Found {
     let place = lane.table().place(location);
     let Some(block) = lane.block(place) else { return Found::Gone };
-    let tail = &lane.shared().tail;
     let first_word = place.unit_in_block as usize * (UNIT_BYTES / 8);
-    let mut head = [0u64; HEAD_WORDS];
-    if !tail.copy_words(block, first_word, &mut head) {
-        return Found::Gone;
-    }
-    let mut bytes = [0u8; HEAD_WORDS * 8];
-    let (chunks, _) = bytes.as_chunks_mut::<8>();
-    for (chunk, word) in chunks.iter_mut().zip(head) {
-        *chunk = word.to_le_bytes();
-    }
-    let header = bytes.first_chunk::<HEADER_BYTES>().and_then(Header::decode);
-    let Some(header) = header.filter(|header| header.kind.is_value()) else {
-        return Found::Other;
-    };
-    if bytes[HEADER_BYTES..HEADER_BYTES + key.len()] != *key {
-        return Found::Other;
-    }
-    let value_bytes = header.value_bytes;
-    if want_value {
-        if record::record_units(key.len(), value_bytes as usize) > lane.short_units_max() {
-            return Found::Long { value_bytes };
-        }
-        if !value_from_tail(lane, location, key.len(), value_bytes, scratch) {
-            return Found::Gone;
-        }
-    }
-    Found::Match { value_bytes }
+    let long_units = want_value.then(|| lane.short_units_max());
+    let look = |words: &[AtomicU64]| accept_words(words, key, long_units, scratch);
+    // What was found counts if the block was still there after the last look.
+    lane.shared().tail.look_at(block, first_word, look).flatten().unwrap_or(Found::Gone)
 }
 
-fn value_from_tail(
-    lane: &Lane,
-    location: Location,
-    key_bytes: usize,
-    value_bytes: u32,
+/// Compares the record at the start of `words` with `key`; with a limit of units, a value of a
+/// record within it goes to `scratch`. None if it does not fit the words.
+#[inline(always)]
+fn accept_words(
+    words: &[AtomicU64],
+    key: &[u8],
+    long_units: Option<u32>,
     scratch: &mut Scratch,
-) -> bool {
-    let place = lane.table().place(location);
-    let Some(block) = lane.block(place) else { return false };
-    let units = record::record_units(key_bytes, value_bytes as usize);
-    let words = units as usize * (UNIT_BYTES / 8);
-    scratch.bytes.clear();
-    let first_word = place.unit_in_block as usize * (UNIT_BYTES / 8);
-    let start = HEADER_BYTES + key_bytes;
+) -> Option<Found> {
+    let mut head = [0u8; HEAD_WORDS * 8];
+    copy_words(words.get(..HEAD_WORDS)?, &mut head);
+    let header = head.first_chunk::<HEADER_BYTES>().and_then(Header::decode);
+    let Some(header) = header.filter(|header| header.kind.is_value()) else {
+        return Some(Found::Other);
+    };
+    if head[HEADER_BYTES..HEADER_BYTES + key.len()] != *key {
+        return Some(Found::Other);
+    }
+    let value_bytes = header.value_bytes;
+    let Some(long_units) = long_units else { return Some(Found::Match { value_bytes }) };
+    let units = record::record_units(key.len(), value_bytes as usize);
+    if units > long_units {
+        return Some(Found::Long { value_bytes });
+    }
+    let words = words.get(..units as usize * (UNIT_BYTES / 8))?;
+    scratch.bytes.resize(words.len() * 8, 0);
+    copy_words(words, &mut scratch.bytes);
+    let start = HEADER_BYTES + key.len();
     scratch.value = start..start + value_bytes as usize;
-    lane.shared().tail.append_bytes(block, first_word, words, &mut scratch.bytes)
+    Some(Found::Match { value_bytes })
+}
+
+fn copy_words(words: &[AtomicU64], bytes: &mut [u8]) {
+    let (chunks, _) = bytes.as_chunks_mut::<8>();
+    for (chunk, word) in chunks.iter_mut().zip(words) {
+        *chunk = u64::from_le(word.load(Ordering::Relaxed)).to_le_bytes();
+    }
 }
 
 /// The segment of a location and the place in it, if the slot is in use.

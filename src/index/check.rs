@@ -141,7 +141,9 @@ pub(super) fn compare(index: &Index, shards: u64, model: &HashMap<u64, (Location
     for (&i, &(location, subtree)) in model {
         let h = hash(i, shards);
         assert_eq!(all.get(&location), Some(&subtree), "key {i}");
-        assert!(index.probe(h).contains(location), "key {i}");
+        let known = index.probe(h);
+        assert!(known.contains(location), "key {i}");
+        assert_eq!(index.subtree_index_if_known(h, location, &known), Some(subtree));
         let mut guard = index.lock(h);
         assert!(guard.candidates(h).contains(location), "key {i}");
         assert_eq!(guard.subtree_index(h, location), Some(subtree));
@@ -361,7 +363,10 @@ fn insert_new_refuses_when_something_else_matches_now() {
     let known = index.probe(h);
     index.lock(other).insert(other, at(3), 0).unwrap();
     assert!(index.unchanged(h, &known));
+    let before = index.probe(h);
+    assert_eq!(index.subtree_index_if_known(h, at(1), &before), Some(0));
     assert!(index.lock(h).remove(h, at(1)));
+    assert_eq!(index.subtree_index_if_known(h, at(1), &before), None, "it is not there any more");
     assert!(!index.unchanged(h, &known));
     assert!(!index.unchanged(h, &Candidates::none()));
     assert!(index.lock(h).remove(h, at(2)));

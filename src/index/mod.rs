@@ -317,6 +317,25 @@ impl Index {
         }
     }
 
+    /// As [`Index::subtree_index`] of one of `known`'s locations. Where the shard is as it was then
+    /// and has no subtree indexes for the key's page, nothing has to be searched.
+    #[inline]
+    pub(crate) fn subtree_index_if_known(
+        &self,
+        h: KeyHash,
+        location: Location,
+        known: &Candidates,
+    ) -> Option<u16> {
+        let (shard, home) = (shard_of(h), self.home(h));
+        let header = &self.headers[shard];
+        let none = self.directory.leaf(&self.arena, shard, home).subtree.is_none()
+            && header.stash_entries() == 0;
+        if none && header.is_still(known.version()) && known.contains(location) {
+            return Some(0);
+        }
+        self.subtree_index(h, location)
+    }
+
     /// Calls `f` with each entry's location and subtree index, shard by shard under its lock. `f`
     /// must be quick and must not call into this index.
     pub fn for_each(&self, f: &mut dyn FnMut(Location, u16)) {

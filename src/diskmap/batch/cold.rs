@@ -71,10 +71,10 @@ impl Run {
 }
 
 impl<K: Key> DiskMap<K> {
-    /// Reads the records of `items` and calls `visit(item, match and value)` for each that is its
-    /// key's current record. The others come last, in order, and are to be asked for one by one:
-    /// there is something to explain (a refuted tag, a race, a value over several blocks, an error,
-    /// an earlier item with the same key).
+    /// Reads the records of `items` and calls `visit(item, match and value)` for each that is
+    /// its key's current record. The others come last, in order, and are to be asked for one by
+    /// one: there is something to explain (a refuted tag, a race, a value over several blocks, an
+    /// error, an earlier item with the same key).
     pub(crate) fn resolve_cold(
         &self,
         generation: &Generation,

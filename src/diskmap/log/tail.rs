@@ -276,19 +276,22 @@ impl Tail {
         }
     }
 
-    /// Copies words of a block if it is still in its buffer; false (and garbage in `out`) if not.
-    pub(crate) fn copy_words(&self, block: BlockRef, first_word: usize, out: &mut [u64]) -> bool {
+    /// Calls `look` with the words of a block from `first_word` on, if it is in its buffer; none if
+    /// it is not, or has left while `look` read: then it may have read anything.
+    #[inline(always)]
+    pub(crate) fn look_at<R>(
+        &self,
+        block: BlockRef,
+        first_word: usize,
+        look: impl FnOnce(&[AtomicU64]) -> R,
+    ) -> Option<R> {
         let state = self.state(block.buffer());
         if state.id.load(Ordering::Acquire) != block.id() {
-            return false;
+            return None;
         }
-        let words = self.words(block.buffer());
-        let Some(words) = words.get(first_word..first_word + out.len()) else { return false };
-        for (to, from) in out.iter_mut().zip(words) {
-            *to = u64::from_le(from.load(Ordering::Relaxed));
-        }
+        let seen = look(self.words(block.buffer()).get(first_word..)?);
         fence(Ordering::Acquire);
-        state.id.load(Ordering::Relaxed) == block.id()
+        (state.id.load(Ordering::Relaxed) == block.id()).then_some(seen)
     }
 
     /// Appends whole words of a block to `out` as bytes; false if the block has left its buffer

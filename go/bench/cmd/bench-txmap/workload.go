@@ -92,8 +92,8 @@ type operation func(keys []Hash) (int, error)
 
 // measure runs an operation on all keys. Threads, which are bound to CPUs, take the next piece when
 // they have done one: the CPUs of a shared machine are not equally fast at every moment, and with
-// equal shares the slowest one would be measured. The clock stops after
-// finish. want is how many keys must answer yes.
+// equal shares the slowest one would be measured. The clock stops after finish.
+// want is how many keys must answer yes.
 func measure(threads int, keys []Hash, want int, newOp func() (operation, error),
 	finish func() error) (time.Duration, error) {
 	var ready, done sync.WaitGroup
