@@ -96,7 +96,8 @@ struct InsertChunk<'a, K: Key> {
 
 impl<K: Key> InsertChunk<'_, K> {
     /// Inserts the keys that have no candidate, lane by lane. Returns those (numbers in the chunk)
-    /// that need a closer look, in order.
+    /// that need a closer look, in order: with candidates, with long values, or behind an item that
+    /// has their key and is undecided.
     fn insert_absent(
         &mut self,
         pipeline: &Pipeline,
@@ -232,7 +233,8 @@ impl<K: Key> InsertChunk<'_, K> {
             }
             let op = Op { map: self.map, generation: self.generation, hash, key, options: in_tail };
             let subtree_index = self.batch.subtree_index(position);
-            // Without candidates it is here because another record came first: look again.
+            // Without candidates it is here because another record came first, or may have: an item
+            // before it has its key. Or the value is long. Look again.
             let candidates = match &pipeline.candidates[*number] {
                 none if none.is_empty() => self.generation.index.probe(hash),
                 some => some.clone(),

@@ -1,6 +1,7 @@
 //! Many keys in one call: what the operations share. The index is probed as a pipeline (hash and
 //! first prefetch, second prefetch, probe). `insert` and `get` go further: room in the
 //! log is reserved for many records at once, and records that are only in files are read together.
+//! `undecided` keeps items with equal keys in order.
 
 pub(super) mod cold;
 mod get;
@@ -132,8 +133,8 @@ impl<K: Key> DiskMap<K> {
     }
 
     /// Runs `act` on each pending item, first on those for which the tail is enough, then on those
-    /// whose records are read from files together. An item that would block stays pending, the
-    /// others go on.
+    /// whose records are read from files together. An item that would block stays pending, and so
+    /// do later ones with its key; the others go on.
     fn each(
         &self,
         keys: &[K],
