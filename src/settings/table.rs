@@ -289,7 +289,7 @@ pub static TX_MAP_FLUSH_BYTES: SettingSpec = SettingSpec {
         zero: Some("a quarter of the tail"),
     },
     default: Value::Number(0),
-    doc: "Unwritten bytes at which blocks that are not full are written too.",
+    doc: "Unwritten bytes at which writing begins; more than half of the tail counts as half.",
 };
 
 /// Flush by age.
