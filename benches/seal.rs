@@ -11,9 +11,9 @@
 //! - dumping: all records stay in RAM until the end and are written to a table once; a process
 //!   that is killed before has lost them.
 //!
-//! The last two write tables of 64 MiB, records with a CRC-32C and 40 bytes for each in a footer, as the first does,
-//! by direct I/O in blocks of 2 MiB with fdatasync at the end. Each way runs in a process of its
-//! own. CPU time is of all threads, bytes are those that the process wrote to the disk.
+//! The last two write tables of 64 MiB, records with a CRC-32C and 40 bytes for each in a footer,
+//! as the first does, by direct I/O in blocks of 2 MiB with fdatasync at the end. Each way is a
+//! process. CPU time is of all threads, bytes are those that the process wrote to disk.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 #![expect(clippy::panic, reason = "a benchmark that cannot run has nothing to hand on")]
 #![expect(clippy::unwrap_used, reason = "as above")]
