@@ -107,7 +107,10 @@ func moveOnce(t *task, old txmap.TxMap[Hash, *Inpoints], keys []Hash) (time.Dura
 			return len(keys), err
 		}, nil
 	}
-	took, err := measure(t.Threads, keys, len(keys), newOp, s.flush)
+	// One call for all keys of a thread, as a node makes it: what is read from files in one piece is
+	// what one call asks for.
+	share := (len(keys) + t.Threads - 1) / t.Threads
+	took, err := measurePieces(share, t.Threads, keys, len(keys), newOp, s.flush)
 	if err == nil && m.Length() != len(keys) {
 		err = fmt.Errorf("%d of %d keys were moved", m.Length(), len(keys))
 	}

@@ -96,6 +96,12 @@ type operation func(keys []Hash) (int, error)
 // want is how many keys must answer yes.
 func measure(threads int, keys []Hash, want int, newOp func() (operation, error),
 	finish func() error) (time.Duration, error) {
+	return measurePieces(pieceSize, threads, keys, want, newOp, finish)
+}
+
+// measurePieces is measure with pieces of another size.
+func measurePieces(size, threads int, keys []Hash, want int, newOp func() (operation, error),
+	finish func() error) (time.Duration, error) {
 	var ready, done sync.WaitGroup
 	start := make(chan struct{})
 	var taken atomic.Int64
@@ -113,8 +119,8 @@ func measure(threads int, keys []Hash, want int, newOp func() (operation, error)
 			ready.Done()
 			<-start
 			for failures[thread] == nil {
-				end := int(taken.Add(pieceSize))
-				first := end - pieceSize
+				end := int(taken.Add(int64(size)))
+				first := end - size
 				if first >= len(keys) {
 					return
 				}
