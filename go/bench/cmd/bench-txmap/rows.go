@@ -26,6 +26,8 @@ var allRows = []row{
 	{"A12", "latency of one insert at half the full rate", (*run).latency},
 	{"A13", "rates of the large run beside those of the small one", (*run).scaling},
 	{"A14", "false matches of tags, and insertion while growing", (*run).falseMatches},
+	{"A16", "turnover by deletes and overwrites", (*run).turnover},
+	{"A17", "reopening a map of a process that ended", (*run).reopens},
 	{"tick", "latency of a goroutine's tick in backpressure", (*run).tick},
 }
 

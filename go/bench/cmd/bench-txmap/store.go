@@ -88,6 +88,12 @@ func openBlocktier(t *task, v *values) (store, error) {
 	if t.Prefault {
 		options = append(options, txmap.WithPrefault(true))
 	}
+	if t.Segment > 0 {
+		options = append(options, txmap.WithSegment(t.Segment))
+	}
+	if t.Process {
+		options = append(options, txmap.WithProcessDurability(true), txmap.WithName("bench"))
+	}
 	if !t.Grown {
 		options = append(options, txmap.WithExpectedEntries(uint64(t.N)))
 	}

@@ -26,7 +26,10 @@ type task struct {
 	Count    int // keys that each phase touches; 0: as many as fit
 	Reps     int
 	Indexed  bool // every entry has a subtree index
-	Profile  string
+	Segment  uint64
+	// Process keeps what was acknowledged when the process is killed, and Killed kills it.
+	Process, Killed bool
+	Profile         string
 }
 
 // phase is one operation measured after the fill.
@@ -54,6 +57,10 @@ var kinds = map[string]func(*task, *outcome) error{
 	"false":   measureFalseMatches,
 	"latency": measureLatency,
 	"tick":    measureTick,
+
+	"turnover": measureTurnover,
+	"reopen":   measureReopen,
+	"fill":     measureFill,
 }
 
 // runChild is the child's main.
