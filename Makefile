@@ -35,9 +35,9 @@ demo-10m: ## The same with 10M synthetic transactions
 test: library-checked ## All tests, Rust and Go, with counts of passed, failed and skipped
 	go run scripts/run-suites.go
 
-soak: ## Processes with durable and process maps killed in 300 rounds each, a durable one in each of its phases (some minutes)
+soak: ## Maps of processes that are killed, 300 rounds each; locations of 24 bits used again a hundred times (some minutes)
 	BLOCKTIER_TEST_ROUNDS=300 cargo test --release --test diskmap_killed \
-	  --test diskmap_process_killed -- --nocapture
+	  --test diskmap_process_killed --test diskmap_wrap -- --nocapture
 
 lint: library-checked ## Formatting, clippy, vet, header, style
 	cargo fmt --check

@@ -129,6 +129,7 @@ impl<K: Key> DiskMap<K> {
     }
 
     fn open_in(runtime: &Runtime, settings: &TxMapSettings) -> Result<Self> {
+        settings.validate()?;
         let layout = Layout::new(settings)?;
         let store_id = getrandom::u64()
             .map_err(|error| Error::Unsupported(format!("no random numbers: {error}")))?;

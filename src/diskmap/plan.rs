@@ -73,6 +73,7 @@ impl Plan {
                 generation,
                 key_bytes: K::BYTES as u32,
                 segment_bytes: self.settings.segment_bytes,
+                location_bits: self.settings.location_bits,
                 direct: self.direct,
                 disk: Arc::clone(directory.disk()),
                 space: Arc::clone(directory.space()),

@@ -171,7 +171,13 @@ pub struct TxMapSettings {
     pub ring_dir: Option<PathBuf>,
     /// Sync each segment when it is complete.
     pub sync_on_seal: bool,
+    /// Bits of a location. For tests, which want to see locations used again.
+    #[doc(hidden)]
+    pub location_bits: u32,
 }
+
+/// Bits of a location in a slot of the index.
+pub(crate) const LOCATION_BITS: u32 = 38;
 
 impl Default for TxMapSettings {
     fn default() -> Self {
@@ -225,6 +231,7 @@ impl TxMapSettings {
                 .filter(|text| !text.is_empty())
                 .map(PathBuf::from),
             sync_on_seal: values.word(&table::TX_MAP_SYNC_ON_SEAL) == "on",
+            location_bits: LOCATION_BITS,
         }
     }
 
@@ -286,6 +293,14 @@ impl TxMapSettings {
         ];
         for (spec, number) in numbers {
             text::check_number(spec, number)?;
+        }
+        // Room for four segments at least: one that is written, one for the next, two to merge.
+        let least = (self.segment_bytes / 16).ilog2() + 2;
+        if !(least..=LOCATION_BITS).contains(&self.location_bits) {
+            return Err(Error::InvalidArgument(format!(
+                "locations of {} bits; want {least} to {LOCATION_BITS}",
+                self.location_bits
+            )));
         }
         self.compaction.validate()?;
         text::check_name(table::TX_MAP_NAME.key, self.name.as_deref().unwrap_or_default())?;

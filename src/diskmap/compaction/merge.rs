@@ -200,13 +200,17 @@ fn is_live(generation: &Generation, lane: &Lane, hash: KeyHash, record: &Walked<
     location.is_some_and(|location| generation.index.probe(hash).contains(location))
 }
 
-/// Refuses a segment whose live bytes cannot be appended with a file to spare for the writers.
+/// Refuses a segment whose live bytes cannot be appended with a file, and a slot, to spare for the
+/// writers.
 fn check_room(lane: &Lane, storage: &dyn Storage, live_bytes: u64) -> Result<()> {
     let file = lane.segment_bytes();
     let beyond = live_bytes.saturating_sub(lane.open_room_bytes());
     let files = beyond.div_ceil(file - SEGMENT_HEADER_BYTES as u64);
     if files == 0 {
         return Ok(());
+    }
+    if lane.table().slots_left() <= files {
+        return Err(lane.factory().full(lane.table().slots_max()));
     }
     let path = &lane.factory().directory;
     let needed = (files + 1).saturating_mul(file);

@@ -6,12 +6,14 @@
 //!   manifest   what each directory says of the map: the truth about which segments there are
 //!   summary    which records a segment has, so that reopening need not read it
 //!   reopen     which map it is; bringing its content back
-//!   recovery   one lane: its segments walked in order, the newest record of each key
+//!   recovery   one lane: its segments walked in order
+//!   newest     the newest record of each key, into the index
 //! ```
 //!
 //! docs/design.md, section 6, has the invariants P1..P9.
 
 mod manifest;
+mod newest;
 mod order;
 mod recovery;
 mod reopen;

@@ -1,5 +1,5 @@
-//! Reopening a lane: its segments are walked in order, the newest record of each key is found, and
-//! the index is filled.
+//! Reopening a lane: its segments are walked in order, or their summaries read, the next one while
+//! the records of one are noted.
 //!
 //! What the manifest says is durable has to be there, whole: a bad byte in it is an error. Behind
 //! that, the log ends at the first thing that is no record; what lies there and further on is
@@ -8,19 +8,17 @@
 //! Keys are told apart by their keyed hash of 128 bits, under a secret that nobody outside knows:
 //! among 10^11 keys two are equal with a probability of 2^-56 (docs/design.md, P7).
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::manifest::Manifest;
-use super::summary::{self, HashBytes, Item};
+use super::manifest::{Entry, Manifest};
+use super::newest::Records;
+use super::summary::{self, HashBytes, Item, Summary};
 use crate::diskmap::generation::Generation;
 use crate::diskmap::log::lane::Lane;
 use crate::diskmap::log::record::{Kind, UNIT_BYTES};
 use crate::diskmap::log::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentFactory};
 use crate::diskmap::ring::LaneEnd;
-use crate::hash::keyed::KeyHash;
-use crate::index::Location;
 use crate::memory::MemoryReserve;
 use crate::storage::{AlignedBuf, Storage, StorageFile};
 use crate::{Error, Result};
@@ -28,8 +26,6 @@ use crate::{Error, Result};
 /// Reads of what is ignored are whole pages.
 const PAGE_BYTES: usize = 4096;
 const HEADER_UNITS: u32 = (SEGMENT_HEADER_BYTES / UNIT_BYTES) as u32;
-/// Records are accounted for in the memory budget in steps of this many.
-const STEP: usize = 1 << 16;
 
 /// What reopening a durable map found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,50 +51,11 @@ pub struct Recovery {
     pub ring_lost: bool,
 }
 
-/// One record of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Found {
-    hash: u128,
-    seq: u64,
-    /// Of the record; for a commit, the sequence number of the long record.
-    target: u64,
-    units: u32,
-    kind: FoundKind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum FoundKind {
-    Value,
-    Removed,
-    Committed,
-}
-
-/// A long record, by its sequence number.
-#[derive(Debug, Clone, Copy)]
-struct Long {
-    hash: u128,
-    location: Location,
-    units: u32,
-}
-
 /// A segment that is part of the log.
 #[derive(Debug)]
-struct Adopted {
-    segment: Arc<Segment>,
+pub(super) struct Adopted {
+    pub(super) segment: Arc<Segment>,
     end_units: u32,
-    live_units: u64,
-}
-
-/// Memory that is given back.
-struct Reserved<'a> {
-    reserve: &'a dyn MemoryReserve,
-    bytes: u64,
-}
-
-impl Drop for Reserved<'_> {
-    fn drop(&mut self) {
-        self.reserve.release(self.bytes);
-    }
 }
 
 /// See the module's text.
@@ -110,9 +67,7 @@ pub(in crate::diskmap) struct LaneRecovery<'a> {
     manifest: &'a Manifest,
     /// With the ring of a killed process: all of the log is there, up to here at least.
     ring: Option<LaneEnd>,
-    memory: Reserved<'a>,
-    found: Vec<Found>,
-    longs: HashMap<u64, Long>,
+    records: Records<'a>,
     adopted: Vec<Adopted>,
     report: &'a mut Recovery,
 }
@@ -134,9 +89,7 @@ impl<'a> LaneRecovery<'a> {
             generation,
             manifest,
             ring,
-            memory: Reserved { reserve, bytes: 0 },
-            found: Vec::new(),
-            longs: HashMap::new(),
+            records: Records::new(reserve),
             adopted: Vec::new(),
             report,
         }
@@ -148,14 +101,33 @@ impl<'a> LaneRecovery<'a> {
         let mut files = segment_files(self.storage, self.factory)?;
         let highest = files.keys().next_back().copied();
         let listed: Vec<_> = self.manifest.entries.clone();
-        for entry in &listed {
+        let mut ahead = None;
+        for (number, entry) in listed.iter().enumerate() {
             let Some(path) = files.remove(&entry.incarnation) else {
                 let missing = self.factory.make(0, entry.incarnation);
                 let reason = "the segment is missing; restore it from a copy".to_owned();
                 return Err(Error::Corrupt { path: missing.path().clone(), offset: 0, reason });
             };
-            let end =
-                self.scan(entry.incarnation, &path, entry.end_units, entry.complete, &hash)?;
+            let summary = match ahead.take() {
+                Some(summary) => summary,
+                None => entry.summary(self.storage, self.factory, &path),
+            };
+            let next = listed
+                .get(number + 1)
+                .and_then(|next| Some((next, files.get(&next.incarnation)?.as_path())));
+            let (storage, factory) = (self.storage, self.factory);
+            let end;
+            (end, ahead) = std::thread::scope(|scope| {
+                // Where no thread can be had, it is read when its turn comes.
+                let read = next.and_then(|(next, path)| {
+                    let read = move || next.summary(storage, factory, path);
+                    std::thread::Builder::new().spawn_scoped(scope, read).ok()
+                });
+                let durable = (entry.end_units, entry.complete);
+                let end = self.scan(entry.incarnation, &path, durable, summary, &hash);
+                (end, read.and_then(|read| read.join().ok()))
+            });
+            let end = end?;
             if !entry.complete && end.is_torn {
                 return self.finish(files, highest);
             }
@@ -166,7 +138,7 @@ impl<'a> LaneRecovery<'a> {
         };
         // What was made since the last sync; without one in between, the log ends before it.
         while let Some(path) = files.get(&next).cloned() {
-            let end = self.scan(next, &path, 0, false, &hash)?;
+            let end = self.scan(next, &path, (0, false), None, &hash)?;
             if end.is_kept {
                 files.remove(&next);
             }
@@ -183,13 +155,13 @@ impl<'a> LaneRecovery<'a> {
         &mut self,
         incarnation: u64,
         path: &Path,
-        durable: u32,
-        complete: bool,
+        (durable, complete): (u32, bool),
+        summary: Option<Summary>,
         hash: &impl HashBytes,
     ) -> Result<SegmentEnd> {
         let slot = self.adopted.len() as u32;
         if slot >= self.lane.table().slots_max() {
-            return Err(Error::InvalidArgument("too many segments for their size".to_owned()));
+            return Err(self.factory.full(slot));
         }
         let file = self.storage.open_read(path)?;
         let file_units = (file.len()?.min(self.factory.segment_bytes) / UNIT_BYTES as u64) as u32;
@@ -199,7 +171,7 @@ impl<'a> LaneRecovery<'a> {
             return Err(corrupt(path, file_units, reason));
         }
         let segment = Arc::new(self.factory.reopen(slot, incarnation, file));
-        let (end_units, is_torn) = match self.collect(&segment, units, complete, hash) {
+        let (end_units, is_torn) = match self.collect(&segment, units, summary, hash) {
             Ok(end) => (end, false),
             Err((error @ Error::Corrupt { .. }, end)) if !complete && end >= durable => {
                 let rest =
@@ -218,24 +190,24 @@ impl<'a> LaneRecovery<'a> {
             // What recovery builds on has to be durable before the manifest says so.
             segment.mark_unsynced();
             segment.sync()?;
-            self.adopted.push(Adopted { segment, end_units, live_units: 0 });
+            self.adopted.push(Adopted { segment, end_units });
         }
         Ok(SegmentEnd { is_torn, is_kept })
     }
 
-    /// Notes the records of a segment, from its summary if it is complete and has one. An error
-    /// comes with the unit where the log ends.
+    /// Notes the records of a segment, from its summary if there is one. An error comes with the
+    /// unit where the log ends.
     fn collect(
         &mut self,
         segment: &Arc<Segment>,
         units: u32,
-        complete: bool,
+        summary: Option<Summary>,
         hash: &impl HashBytes,
     ) -> Result<u32, (Error, u32)> {
-        if complete && let Some(items) = summary::read(self.storage, self.factory, segment, units) {
+        if let Some(summary) = summary {
             segment.mark_summarized();
             self.report.segments_from_summary += 1;
-            for item in items {
+            for item in summary.items() {
                 self.take(segment, item).map_err(|error| (error, item.unit))?;
             }
             return Ok(units);
@@ -245,65 +217,31 @@ impl<'a> LaneRecovery<'a> {
     }
 
     fn take(&mut self, segment: &Segment, item: Item) -> Result<()> {
-        let Item { hash, unit, units, kind, target } = item;
-        let seq = self.factory.seq(segment.incarnation, unit);
-        let base_units = self.lane.table().base_units(segment.slot, 0);
-        let location = Location::new(base_units + u64::from(unit))
-            .ok_or_else(|| Error::InvalidArgument("location out of range".to_owned()))?;
         self.report.records += 1;
-        let (kind, target) = match kind {
-            Kind::Long => {
-                self.longs.insert(seq, Long { hash, location, units });
-                return Ok(());
-            }
-            Kind::Tombstone => (FoundKind::Removed, 0),
-            Kind::Commit => (FoundKind::Committed, target),
-            _ => (FoundKind::Value, location.units()),
-        };
-        if kind == FoundKind::Removed {
+        if item.kind == Kind::Tombstone {
             segment.mark_tombstones();
         }
-        self.push(Found { hash, seq, target, units, kind })
-    }
-
-    fn push(&mut self, found: Found) -> Result<()> {
-        if self.found.len() == self.found.capacity() {
-            let bytes = (STEP * size_of::<Found>()) as u64;
-            self.memory.reserve.reserve("recovery of a map", bytes)?;
-            self.memory.bytes += bytes;
-            self.found.try_reserve_exact(STEP).map_err(|_| Error::OutOfMemory {
-                what: "recovery of a map",
-                bytes,
-                available: u64::MAX,
-            })?;
-        }
-        self.found.push(found);
-        Ok(())
+        self.records.take(item, self.factory.seq(segment.incarnation, item.unit))
     }
 
     /// The log is read: the newest record of each key counts.
     fn finish(
-        mut self,
+        self,
         files: std::collections::BTreeMap<u64, PathBuf>,
         highest: Option<u64>,
     ) -> Result<Vec<PathBuf>> {
         self.check_ring(&files)?;
-        let mut found = std::mem::take(&mut self.found);
-        found.sort_unstable();
-        for versions in found.chunk_by(|a, b| a.hash == b.hash) {
-            if let Some((newest, older)) = versions.split_last() {
-                self.publish(newest)?;
-                self.mark_superseded(older);
-            }
-        }
-        for adopted in &self.adopted {
+        let Self { records, generation, lane, factory, adopted, .. } = self;
+        let tally = records.publish(generation, (lane, factory), &adopted)?;
+        self.report.entries += tally.entries;
+        for (adopted, live_units) in adopted.iter().zip(tally.live_units) {
             let used = u64::from(adopted.end_units);
             adopted.segment.set_end(adopted.end_units);
-            self.lane.adopt(&adopted.segment, used, used.saturating_sub(adopted.live_units));
+            lane.adopt(&adopted.segment, used, used.saturating_sub(live_units));
         }
         let next = highest.map_or(0, |highest| highest + 1).max(self.manifest.open_from);
         let next = self.manifest.entries.last().map_or(next, |last| next.max(last.incarnation + 1));
-        self.lane.continue_from(next, self.adopted.len() as u32);
+        lane.continue_from(next, adopted.len() as u32);
         self.report.segments_ignored +=
             files.keys().filter(|incarnation| **incarnation >= self.manifest.open_from).count()
                 as u64;
@@ -330,56 +268,18 @@ impl<'a> LaneRecovery<'a> {
             _ => Ok(()),
         }
     }
+}
 
-    /// Tombstones rule over the segments of such records, but not over those of tombstones.
-    fn mark_superseded(&self, older: &[Found]) {
-        for found in older.iter().filter(|found| found.kind != FoundKind::Removed) {
-            if let Some((slot, _)) = self.place(found.seq) {
-                self.adopted[slot].segment.mark_superseded();
-            }
-        }
-    }
-
-    /// The slot of the record with a sequence number, and its unit in the segment.
-    fn place(&self, seq: u64) -> Option<(usize, u64)> {
-        let segment_units = self.factory.segment_bytes / UNIT_BYTES as u64;
-        let incarnation = seq / segment_units;
-        let slot =
-            self.adopted.binary_search_by_key(&incarnation, |adopted| adopted.segment.incarnation);
-        slot.ok().map(|slot| (slot, seq % segment_units))
-    }
-
-    fn publish(&mut self, newest: &Found) -> Result<()> {
-        let (location, units) = match newest.kind {
-            FoundKind::Removed => return Ok(()),
-            FoundKind::Value => (Location::new(newest.target), newest.units),
-            FoundKind::Committed => match self.longs.get(&newest.target) {
-                Some(long) if long.hash == newest.hash => (Some(long.location), long.units),
-                _ => (None, 0),
-            },
-        };
-        let hash = KeyHash { hi: (newest.hash >> 64) as u64, lo: newest.hash as u64 };
-        let Some(location) = location else {
-            let segment_units = self.factory.segment_bytes / UNIT_BYTES as u64;
-            let segment = self.factory.make(0, newest.seq / segment_units);
-            let reason = "a commit names a long record that is not there".to_owned();
-            return Err(corrupt(segment.path(), (newest.seq % segment_units) as u32, reason));
-        };
-        debug_assert_eq!(self.generation.lane_number(hash), self.factory.lane as usize);
-        let slot = self.lane.table().place(location).slot as usize;
-        if let Some(adopted) = self.adopted.get_mut(slot) {
-            adopted.live_units += u64::from(units);
-        }
-        if newest.kind == FoundKind::Committed
-            && let Some((slot, unit)) = self.place(newest.seq)
-        {
-            let commit = self.lane.table().base_units(slot as u32, 0) + unit;
-            self.lane.set_commit(location.units(), commit);
-            self.adopted[slot].live_units += u64::from(newest.units);
-        }
-        self.generation.index.lock(hash).insert(hash, location, 0)?;
-        self.report.entries += 1;
-        Ok(())
+impl Entry {
+    /// The summary of the segment at `path`, if it is complete and has one.
+    fn summary(
+        &self,
+        storage: &dyn Storage,
+        factory: &SegmentFactory,
+        path: &Path,
+    ) -> Option<Summary> {
+        let read = || summary::read(storage, factory, path, self.incarnation, self.end_units);
+        self.complete.then(read).flatten()
     }
 }
 
@@ -391,7 +291,7 @@ struct SegmentEnd {
     is_kept: bool,
 }
 
-fn corrupt(path: &Path, units: u32, reason: String) -> Error {
+pub(super) fn corrupt(path: &Path, units: u32, reason: String) -> Error {
     let offset = u64::from(units) * UNIT_BYTES as u64;
     Error::Corrupt { path: path.to_owned(), offset, reason }
 }

@@ -133,14 +133,47 @@ pub(in crate::diskmap) fn write(
     file.write_all_at(&bytes, 0)
 }
 
-/// Reads a segment's summary; `None` if there is none that can be used.
+/// The summary of a segment, read and checked.
+pub(in crate::diskmap) struct Summary {
+    bytes: AlignedBuf,
+    body_bytes: usize,
+}
+
+impl Summary {
+    fn entries(&self) -> &[[u8; ENTRY_BYTES]] {
+        let (chunks, _) = self.bytes[HEAD_BYTES..self.body_bytes].as_chunks();
+        chunks
+    }
+
+    /// Its records, in the segment's order.
+    pub(in crate::diskmap) fn items(&self) -> impl Iterator<Item = Item> + '_ {
+        self.entries().iter().filter_map(decode)
+    }
+}
+
+fn decode(entry: &[u8; ENTRY_BYTES]) -> Option<Item> {
+    let word = |at: usize| {
+        let word = entry.get(at..).and_then(|rest| rest.first_chunk());
+        word.map_or(0, |word| u64::from_le_bytes(*word))
+    };
+    Some(Item {
+        hash: u128::from(word(0)) << 64 | u128::from(word(8)),
+        unit: word(16) as u32,
+        units: (word(16) >> 32) as u32,
+        kind: Kind::from_bits(word(24) as u32).filter(|kind| kind.has_key())?,
+        target: word(32),
+    })
+}
+
+/// Reads the summary of the segment at `path`; `None` if there is none that can be used.
 pub(in crate::diskmap) fn read(
     storage: &dyn Storage,
     factory: &SegmentFactory,
-    segment: &Segment,
+    path: &Path,
+    incarnation: u64,
     end_units: u32,
-) -> Option<Vec<Item>> {
-    let file = storage.open_read(&path(segment.path())).ok()?;
+) -> Option<Summary> {
+    let file = storage.open_read(&self::path(path)).ok()?;
     let len = file.len().ok()? as usize;
     // Each record takes two units at least.
     let most = (HEAD_BYTES + 4 + end_units as usize / 2 * ENTRY_BYTES).next_multiple_of(PAGE_BYTES);
@@ -152,31 +185,20 @@ pub(in crate::diskmap) fn read(
     let count = bytes.get(48..).and_then(|rest| rest.first_chunk());
     let count = u64::from_le_bytes(*count?);
     let body_bytes = count.checked_mul(ENTRY_BYTES as u64)?.checked_add(HEAD_BYTES as u64)?;
-    let (body, rest) = bytes.split_at_checked(usize::try_from(body_bytes).ok()?)?;
-    let (stated, entries) = body.split_at(HEAD_BYTES);
-    let expected = head(factory, segment.incarnation, end_units, count);
+    let body_bytes = usize::try_from(body_bytes).ok()?;
+    let (body, rest) = bytes.split_at_checked(body_bytes)?;
+    let expected = head(factory, incarnation, end_units, count);
     let crc = crc32c::crc32c(body).to_le_bytes();
-    if stated != expected || rest.first_chunk() != Some(&crc) {
+    if body[..HEAD_BYTES] != expected || rest.first_chunk() != Some(&crc) {
         return None;
     }
-    let item = |entry: &[u8; ENTRY_BYTES]| {
-        let word = |at: usize| {
-            let word = entry.get(at..).and_then(|rest| rest.first_chunk());
-            word.map_or(0, |word| u64::from_le_bytes(*word))
-        };
-        let (unit, units) = (word(16) as u32, (word(16) >> 32) as u32);
-        let first = (SEGMENT_HEADER_BYTES / UNIT_BYTES) as u32;
-        if unit < first || unit.checked_add(units).is_none_or(|end| end > end_units) {
-            return None;
-        }
-        Some(Item {
-            hash: u128::from(word(0)) << 64 | u128::from(word(8)),
-            unit,
-            units,
-            kind: Kind::from_bits(word(24) as u32).filter(|kind| kind.has_key())?,
-            target: word(32),
+    let summary = Summary { bytes, body_bytes };
+    let first = (SEGMENT_HEADER_BYTES / UNIT_BYTES) as u32;
+    let fits = |entry| {
+        decode(entry).is_some_and(|item| {
+            item.unit >= first
+                && item.unit.checked_add(item.units).is_some_and(|end| end <= end_units)
         })
     };
-    let (chunks, _) = entries.as_chunks::<ENTRY_BYTES>();
-    chunks.iter().map(item).collect()
+    summary.entries().iter().all(fits).then_some(summary)
 }

@@ -86,7 +86,8 @@ pub(crate) struct Lane {
 
 impl Lane {
     pub(crate) fn new(shared: Arc<Shared>, waiting: Arc<Waiting>, factory: SegmentFactory) -> Self {
-        let table = SlotTable::new(factory.segment_bytes, shared.tail.block_bytes());
+        let table =
+            SlotTable::new(factory.segment_bytes, shared.tail.block_bytes(), factory.location_bits);
         Self {
             shared,
             waiting,
@@ -421,10 +422,7 @@ impl Lane {
         let mut free_slots = self.free_slots.lock();
         let slot = free_slots.pop().unwrap_or(roll.next_slot);
         if slot >= self.table.slots_max() {
-            return Err(Error::InvalidArgument(format!(
-                "a directory holds at most {} segments; raise txMapSegment",
-                self.table.slots_max()
-            )));
+            return Err(self.factory.full(self.table.slots_max()));
         }
         roll.next_slot = roll.next_slot.max(slot + 1);
         let segment = Arc::new(self.factory.make(slot, roll.next_incarnation));

@@ -79,6 +79,7 @@ pub(crate) struct SegmentFactory {
     pub(crate) generation: u64,
     pub(crate) key_bytes: u32,
     pub(crate) segment_bytes: u64,
+    pub(crate) location_bits: u32,
     pub(crate) direct: bool,
     pub(crate) disk: Arc<Disk>,
     pub(crate) space: Arc<Space>,
@@ -119,6 +120,21 @@ impl SegmentFactory {
             has_superseded: AtomicBool::new(false),
             end: OnceLock::new(),
             summarized: AtomicBool::new(false),
+        }
+    }
+
+    /// The error for a segment that none of `slots` is left for.
+    pub(crate) fn full(&self, slots: u32) -> Error {
+        let reason = format!(
+            "the map is full: a directory has room for {slots} segments of {} bytes, and all hold \
+             live records; delete entries in time, or make the map with a larger txMapSegment or \
+             more directories",
+            self.segment_bytes
+        );
+        Error::DiskFull {
+            path: self.directory.clone(),
+            needed: self.segment_bytes,
+            source: std::io::Error::other(reason),
         }
     }
 
@@ -345,6 +361,7 @@ pub(crate) struct SlotTable {
     blocks_per_segment: usize,
     slot_shift: u32,
     block_shift: u32,
+    slots_max: u32,
 }
 
 /// A location taken apart.
@@ -366,19 +383,28 @@ impl Place {
 }
 
 impl SlotTable {
-    pub(crate) fn new(segment_bytes: u64, block_bytes: usize) -> Self {
+    /// For locations of `location_bits` bits.
+    pub(crate) fn new(segment_bytes: u64, block_bytes: usize, location_bits: u32) -> Self {
         debug_assert!(segment_bytes.is_power_of_two() && block_bytes.is_power_of_two());
+        let slot_shift = (segment_bytes / UNIT_BYTES as u64).trailing_zeros();
+        let slots = 1u64.checked_shl(location_bits.saturating_sub(slot_shift));
         Self {
             chunks: (0..CHUNKS).map(|_| OnceLock::new()).collect(),
             blocks_per_segment: segment_bytes as usize / block_bytes,
-            slot_shift: (segment_bytes / UNIT_BYTES as u64).trailing_zeros(),
+            slot_shift,
             block_shift: (block_bytes / UNIT_BYTES).trailing_zeros(),
+            slots_max: slots.unwrap_or(u64::MAX).min(SLOTS_MAX as u64) as u32,
         }
     }
 
-    pub(crate) fn slots_max(&self) -> u32 {
-        // 38 bits of location, or what the table holds.
-        (SLOTS_MAX as u64).min(1 << (38 - self.slot_shift)) as u32
+    /// Segments that there can be at a time: as many as locations tell apart, or the table holds.
+    pub(crate) const fn slots_max(&self) -> u32 {
+        self.slots_max
+    }
+
+    /// How many more there can be just now.
+    pub(crate) fn slots_left(&self) -> u64 {
+        u64::from(self.slots_max).saturating_sub(self.segments().count() as u64)
     }
 
     pub(crate) const fn blocks_per_segment(&self) -> usize {
