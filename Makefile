@@ -11,7 +11,7 @@ NATIVE_LIBS := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo demo-10m test soak lint ci bench-txmap bench-ram bench-index bench-hash
+.PHONY: help build demo demo-10m test soak lint ci bench-txmap bench-txmap-full bench-ram bench-index bench-hash
 .PHONY: install clean
 .PHONY: library-release library-checked header native-libs
 
@@ -59,6 +59,10 @@ ci: ## Every check: lint, then test
 
 bench-txmap: library-release ## Benchmark the transaction map through Go, with baselines
 	go/bench/run.sh
+	cargo bench --bench directories
+
+bench-txmap-full: library-release ## The rows at 100M entries, without baselines (an hour, 60 GB of disk)
+	go/bench/run.sh full -baselines=false -reps 1 -rows A1,A2,A5,A11,A13,A17,limit
 
 bench-ram: ## Benchmark the map in RAM from Rust, beside crossbeam-skiplist and dashmap
 	cargo bench --bench ram

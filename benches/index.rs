@@ -19,6 +19,7 @@ use std::time::Instant;
 use blocktier::hash::keyed::{KeyHash, KeyedHasher};
 use blocktier::index::{Candidates, Index, IndexOptions, Insert, Location, ScanKernel};
 use blocktier::runtime::Preparer;
+use blocktier::storage::HugePages;
 
 const BATCH: usize = 256;
 const AHEAD: usize = 40;
@@ -50,11 +51,10 @@ fn main() {
         for &batched in config.ways {
             let index = Index::new(&IndexOptions {
                 expected_entries: if config.hinted { config.keys as u64 } else { 0 },
-                prefault: false,
-                huge_pages: config.huge_pages,
+                huge_pages: if config.huge_pages { HugePages::Transparent } else { HugePages::Off },
                 kernel: config.kernel,
-                reserve: None,
                 preparer: Some(Arc::new(Preparer::default())),
+                ..IndexOptions::default()
             })
             .unwrap();
             let bench = Bench { index: &index, hasher: &hasher, threads, batched, inserts: true };

@@ -6,6 +6,7 @@
 //! that somebody works behind their back.
 
 use crate::Result;
+use crate::events::{EventLevel, EventRing};
 
 /// Grants and takes back memory, in bytes. Implementations are exact under concurrency.
 pub trait MemoryReserve: Send + Sync + std::fmt::Debug {
@@ -23,4 +24,13 @@ pub trait MemoryReserve: Send + Sync + std::fmt::Debug {
 pub trait Prepare: Send + Sync + std::fmt::Debug {
     /// Runs `job` soon, or drops it where that is not to be had: whoever asks must do without.
     fn prepare(&self, job: Box<dyn FnOnce() + Send>);
+}
+
+/// Says, once, that what was asked for by name is not there.
+pub(crate) fn no_explicit_pages(events: &EventRing, what: &str, bytes: u64) {
+    let text = format!(
+        "hugePages = explicit: the system has no reserved huge pages left for {bytes} bytes of \
+         {what}; transparent ones serve. Raise vm.nr_hugepages"
+    );
+    events.push_once("explicit huge pages", EventLevel::Warn, text);
 }

@@ -85,13 +85,9 @@ fn a_clear_without_memory_keeps_the_content() {
     assert_eq!(runtime.budget().used(), 0);
 }
 
-#[test]
-fn an_insert_without_memory_inserts_nothing_and_harms_nothing() {
-    let _alone = alone();
-    let dirs = temp_dirs(1);
-    let runtime = runtime("memoryBudget = 16M");
-    let settings = small_settings(&dirs, "txMapTail = 12M\ntxMapSegment = 16M\n");
-    let map = DiskTxMap::open(&runtime, &settings).unwrap();
+/// Inserts until memory is refused; the error, after checking that nothing was harmed by it, and
+/// how many are in the map.
+fn insert_until_refused(map: &DiskTxMap) -> (Error, u64) {
     let mut error = None;
     let mut done = 0;
     for first in (0..4_000_000).step_by(1000) {
@@ -110,13 +106,25 @@ fn an_insert_without_memory_inserts_nothing_and_harms_nothing() {
             break;
         }
     }
-    let error = error.expect("4 M entries fit into 4 MB");
+    assert!(error.is_some(), "4 M entries fit into 4 MB");
+    let error = error.unwrap();
     assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
     assert_eq!(map.len(), done);
     // 12 bytes of header and 32 of key, in units of 16.
     assert_eq!(map.stats().live_bytes, done * 48, "a record that was given up counts as live");
     assert!(map.failure().is_ok());
     (0..done.min(20_000)).for_each(|n| assert!(map.exists(&key(n), Wait::Allowed).unwrap()));
+    (error, done)
+}
+
+#[test]
+fn an_insert_without_memory_inserts_nothing_and_harms_nothing() {
+    let _alone = alone();
+    let dirs = temp_dirs(1);
+    let runtime = runtime("memoryBudget = 16M");
+    let settings = small_settings(&dirs, "txMapTail = 12M\ntxMapSegment = 16M\n");
+    let map = DiskTxMap::open(&runtime, &settings).unwrap();
+    insert_until_refused(&map);
     // What makes room is used.
     let removed: Vec<TxId> = (0..1000).map(key).collect();
     let mut states = vec![ItemState::Pending; 1000];
@@ -124,4 +132,52 @@ fn an_insert_without_memory_inserts_nothing_and_harms_nothing() {
     let again = map.set(&removed[0], b"again", 0, Wait::Allowed);
     assert!(matches!(again, Ok(false) | Err(Error::OutOfMemory { .. })));
     map.flush().unwrap();
+}
+
+#[test]
+fn an_index_stays_within_its_cap() {
+    let _alone = alone();
+    let dirs = temp_dirs(1);
+    let runtime = runtime("");
+    let open = |more: &str| DiskTxMap::open(&runtime, &small_settings(&dirs, more));
+    let map = open("txMapIndexCap = 4M\n").unwrap();
+    let (error, done) = insert_until_refused(&map);
+    assert!(error.to_string().contains("txMapIndexCap"), "{error}");
+    let index_bytes = map.stats().index_bytes;
+    assert!((3 << 20..=4 << 20).contains(&index_bytes), "{index_bytes}");
+    // Each content has the cap for itself.
+    let old = map.rotate().unwrap();
+    assert_eq!(insert(&map, done).unwrap(), Inserted::New);
+    assert_eq!((old.len(), map.len()), (done, 1));
+    drop((old, map));
+    let error = open("txMapIndexCap = 4M\ntxMapExpectedEntries = 1000000\n").unwrap_err();
+    assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
+    assert!(error.to_string().contains("txMapIndexCap"), "{error}");
+    assert_eq!(runtime.budget().used(), 0);
+}
+
+#[test]
+fn a_reserve_of_the_index_is_taken_at_opening_and_used_first() {
+    let _alone = alone();
+    let dirs = temp_dirs(1);
+    // Without a thread that takes the piece behind the reserve in advance.
+    let runtime = runtime("memoryBudget = 16M\nfaultAhead = off");
+    let open = |more: &str| DiskTxMap::open(&runtime, &small_settings(&dirs, more));
+    let used = |more: &str| {
+        let map = open(more).unwrap();
+        let opened = runtime.budget().used();
+        for number in 0..150_000 {
+            let inserted = map.set_if_not_exists(&key(number), b"", 0, Wait::Allowed, |_, _| ());
+            assert_eq!(inserted.unwrap(), Inserted::New);
+        }
+        (opened, runtime.budget().used())
+    };
+    let (without, grown) = used("");
+    assert!(grown - without > 1 << 20, "{without} {grown}: the index does not grow");
+    let (opened, later) = used("txMapIndexReserve = 8M\n");
+    assert_eq!(opened - without, 8 << 20);
+    assert_eq!(later, opened, "memory was taken beside the reserve");
+    let error = open("txMapIndexReserve = 32M\n").unwrap_err();
+    assert!(matches!(error, Error::OutOfMemory { .. }), "{error}");
+    assert_eq!(runtime.budget().used(), 0);
 }

@@ -79,6 +79,75 @@ fn a_file_system_that_can_nothing_special_holds_a_map_and_says_so() {
     }
 }
 
+/// Huge pages that the system has reserved, given back on drop.
+struct ReservedPages(u64);
+
+const RESERVED_PAGES: &str = "/proc/sys/vm/nr_hugepages";
+
+impl ReservedPages {
+    fn there() -> u64 {
+        let text = std::fs::read_to_string(RESERVED_PAGES).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    }
+
+    fn more(count: u64) -> Option<Self> {
+        let before = Self(Self::there());
+        let written = std::fs::write(RESERVED_PAGES, (before.0 + count).to_string());
+        if written.is_ok() && Self::there() == before.0 + count {
+            return Some(before);
+        }
+        eprintln!("skipped: no huge pages can be reserved here: {written:?}");
+        None
+    }
+}
+
+impl Drop for ReservedPages {
+    fn drop(&mut self) {
+        let _ = std::fs::write(RESERVED_PAGES, self.0.to_string());
+    }
+}
+
+/// A map over explicit huge pages; its index grows past what the tests reserve. What it said of
+/// them, and whether it had any.
+fn explicit_pages() -> (Vec<String>, bool) {
+    let pages = |name: &str| -> u64 {
+        let text = std::fs::read_to_string("/proc/meminfo").unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    let before = pages("HugePages_Free:") - pages("HugePages_Rsvd:");
+    let runtime = Runtime::open(&RuntimeSettings::parse("hugePages = explicit").unwrap()).unwrap();
+    let dirs = temp_dirs(1);
+    let more = "txMapTail = 4M\ntxMapExpectedEntries = 2000000\n";
+    let map = DiskTxMap::open(&runtime, &small_settings(&dirs, more)).unwrap();
+    let after = pages("HugePages_Free:") - pages("HugePages_Rsvd:");
+    for number in 0..100_000 {
+        let new = map.set_if_not_exists(&key(number), b"here", 0, Wait::Allowed, |_, _| ());
+        assert_eq!(new.unwrap(), Inserted::New);
+    }
+    for number in 0..100_000 {
+        let same = map.get(&key(number), Wait::Allowed, |value, _| value == b"here").unwrap();
+        assert_eq!(same, Some(true), "record {number}");
+    }
+    let events = std::iter::from_fn(|| runtime.events().pop()).map(|event| event.text);
+    (events.filter(|text| text.contains("huge pages")).collect(), after < before)
+}
+
+#[test]
+fn huge_pages_that_are_not_reserved_are_done_without_and_those_that_are_are_used() {
+    if ReservedPages::there() == 0 {
+        let (said, had_some) = explicit_pages();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains("Raise vm.nr_hugepages"), "{said:?}");
+        assert!(!had_some);
+    }
+    // The tail has two, the index some twelve in pieces.
+    let Some(_pages) = ReservedPages::more(64) else { return };
+    let (said, had_some) = explicit_pages();
+    assert!(said.is_empty(), "{said:?}");
+    assert!(had_some, "none of them were taken");
+}
+
 /// The root over nodes in this array, and over kept levels, in a file or not.
 fn roots(mut array: NodeArray, file: Option<(&TempDir, &MappingOptions)>) -> [[u8; 32]; 2] {
     for number in 0..1000u64 {
@@ -103,10 +172,10 @@ fn subtrees_are_the_same_without_o_tmpfile_huge_pages_and_sha_instructions() {
             all.extend(roots(array, Some((&dirs[0], &options))));
             assert_eq!(std::fs::read_dir(dirs[0].path()).unwrap().count(), 0);
         }
-        for huge_pages in [HugePages::Transparent, HugePages::Off] {
+        for huge_pages in [HugePages::Transparent, HugePages::Explicit, HugePages::Off] {
             all.extend(roots(NodeArray::anonymous(1000, huge_pages).unwrap(), None));
         }
     }
-    assert_eq!(all.len(), 16);
+    assert_eq!(all.len(), 20);
     assert!(all.iter().all(|root| *root == all[0]), "{all:?}");
 }

@@ -28,7 +28,7 @@ type Settings struct {
 	DirectIO             string `key:"directIo" kind:"auto|off" default:"auto" desc:"bypass the page cache where the file system can"`
 	IOUring              string `key:"ioUring" kind:"auto|off" default:"auto" desc:"io_uring for batches of reads where the kernel has it"`
 	OTmpfile             string `key:"oTmpfile" kind:"auto|off" default:"auto" desc:"files without a name from the start where the file system can"`
-	HugePages            string `key:"hugePages" kind:"off|transparent" default:"" desc:"huge pages for indexes and mappings"`
+	HugePages            string `key:"hugePages" kind:"off|transparent|explicit" default:"" desc:"huge pages for indexes and tails; explicit: of those that vm.nr_hugepages reserves, and transparent ones where they run out"`
 	FaultAhead           string `key:"faultAhead" kind:"auto|off" default:"auto" desc:"a thread that touches the next piece of a growing index before it is needed"`
 	ScanKernel           string `key:"scanKernel" kind:"auto|avx512|avx2|scalar" default:"auto" desc:"instructions that compare index buckets"`
 	HashKernel           string `key:"hashKernel" kind:"auto|avx512|shani|avx2|armsha2|portable" default:"auto" desc:"instructions that compute sha256d, for the whole process"`
@@ -44,6 +44,8 @@ type Settings struct {
 	TxMapWriteTimeout    string `key:"txMapWriteTimeout" kind:"duration" default:"" desc:"how long a write waits for space before it fails, such as 30s"`
 	TxMapName            string `key:"txMapName" kind:"name" default:"" desc:"name of a map's subdirectories, of which a second map is refused; empty: its own"`
 	TxMapPrefault        string `key:"txMapPrefault" kind:"off|on" default:"" desc:"touch the tail's memory at opening, so that no write pays for that"`
+	TxMapIndexReserve    string `key:"txMapIndexReserve" kind:"size" default:"" desc:"index memory that is taken and touched at opening, for growth beyond txMapExpectedEntries"`
+	TxMapIndexCap        string `key:"txMapIndexCap" kind:"size" default:"" desc:"index memory at most; an insertion that needs more fails"`
 	TxMapDurability      string `key:"txMapDurability" kind:"ephemeral|process|durable" default:"" desc:"durable: what was synced survives a power cut and is there when a map of this txMapName is opened again; process: so is all that was acknowledged if only the process was killed"`
 	TxMapRingDir         string `key:"txMapRingDir" kind:"library dir" default:"" desc:"directory for the ring of a process map, such as one on tmpfs; empty: the map's first directory"`
 	TxMapSyncOnSeal      string `key:"txMapSyncOnSeal" kind:"off|on" default:"" desc:"sync each segment when its last block is written, so that a later sync has less to do"`

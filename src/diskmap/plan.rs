@@ -13,9 +13,10 @@ use super::log::tail::Tail;
 use super::ring::{Geometry, Owner, Place, Table};
 use super::space::Space;
 use crate::index::{IndexOptions, ScanKernel};
+use crate::memory::no_explicit_pages;
 use crate::runtime::Runtime;
 use crate::settings::{Durability, KernelChoice, TxMapSettings};
-use crate::storage::Storage;
+use crate::storage::{HugePages, Mapping, Storage};
 use crate::{Error, Result};
 
 /// What every generation is made from.
@@ -41,6 +42,9 @@ impl Plan {
         let index = IndexOptions {
             expected_entries: settings.expected_entries,
             huge_pages: process.huge_pages,
+            ready_bytes: settings.index_reserve_bytes,
+            cap_bytes: settings.index_cap_bytes,
+            events: Some(Arc::clone(runtime.events())),
             kernel: scan_kernel(process.kernel),
             prefault: settings.prefault,
             reserve: Some(Arc::clone(runtime.budget()) as _),
@@ -103,8 +107,14 @@ pub(super) fn tail(
     let (buffers, block_bytes) = (layout.buffers, layout.block_bytes);
     let process = settings.durability == Durability::Process;
     let Some(identity) = identity.filter(|_| process) else {
-        let huge_pages = runtime.settings().huge_pages_choice();
-        return Tail::new(buffers, block_bytes, huge_pages, reserve);
+        let huge_pages = runtime.settings().huge_pages;
+        return Tail::with_memory(buffers, block_bytes, reserve, |bytes| {
+            let memory = Mapping::anonymous(bytes, huge_pages)?;
+            if huge_pages == HugePages::Explicit && !memory.is_explicit() {
+                no_explicit_pages(runtime.events(), "the tail", bytes);
+            }
+            Ok((None, memory))
+        });
     };
     let place = Place { directory, owner: Owner::of(identity) };
     let geometry = Geometry { block_bytes: block_bytes as u64, buffers };

@@ -157,7 +157,7 @@ pub unsafe extern "C" fn blocktier_merkle_levels_new(
             let place = Place {
                 directory: directory_option(text),
                 options: MappingOptions { o_tmpfile: runtime.settings().o_tmpfile },
-                huge_pages: runtime.settings().huge_pages_choice(),
+                huge_pages: runtime.settings().huge_pages_of_arrays(),
             };
             let levels = match stride {
                 32 => {

@@ -41,7 +41,7 @@ pub unsafe extern "C" fn blocktier_node_array_new(
             let capacity = usize::try_from(capacity_nodes)
                 .map_err(|_| Error::InvalidArgument("capacity_nodes is too large".to_owned()))?;
             let mut array = if directory.is_empty() {
-                NodeArray::anonymous(capacity, runtime.settings().huge_pages_choice())?
+                NodeArray::anonymous(capacity, runtime.settings().huge_pages_of_arrays())?
             } else {
                 let options = MappingOptions { o_tmpfile: runtime.settings().o_tmpfile };
                 NodeArray::mapped(Path::new(directory), capacity, &options)?

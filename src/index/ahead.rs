@@ -68,15 +68,19 @@ impl Arena {
             self.map(&mut state, bytes).map(|start| (start, bytes))
         };
         let Ok((start, bytes)) = mapped else { return };
-        // In steps: others that map memory wait for each.
+        self.touch_all(start, bytes);
+        let start = start.as_ptr().expose_provenance();
+        self.state.lock().spare = Spare::Ready { start, end: start + bytes };
+    }
+
+    /// Faults a chunk in, in steps: others that map memory wait for each.
+    pub(super) fn touch_all(&self, start: NonNull<u8>, bytes: usize) {
         for offset in (0..bytes).step_by(HUGE_PAGE_BYTES) {
             let step = start.as_ptr().wrapping_byte_add(offset).cast::<c_void>();
             if let Some(step) = NonNull::new(step) {
                 touch(step, HUGE_PAGE_BYTES.min(bytes - offset));
             }
         }
-        let start = start.as_ptr().expose_provenance();
-        self.state.lock().spare = Spare::Ready { start, end: start + bytes };
     }
 }
 

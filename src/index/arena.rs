@@ -17,8 +17,12 @@ use std::sync::{Arc, Weak};
 use parking_lot::{Mutex, MutexGuard};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
+use super::IndexOptions;
 use super::ahead::Spare;
-use crate::memory::{MemoryReserve, Prepare};
+use crate::events::EventRing;
+use crate::memory::{MemoryReserve, Prepare, no_explicit_pages};
+use crate::storage::HugePages;
+use crate::storage::mapping::map_reserved;
 use crate::{Error, Result};
 
 /// All allocations are multiples of a cache line and aligned to it.
@@ -35,7 +39,10 @@ const WHAT: &str = "index";
 
 pub(super) struct Arena {
     reserve: Option<Arc<dyn MemoryReserve>>,
-    huge_pages: bool,
+    /// Bytes at most; 0: no limit of its own.
+    cap_bytes: u64,
+    huge_pages: HugePages,
+    events: Option<Arc<EventRing>>,
     pub(super) preparer: Option<Arc<dyn Prepare>>,
     pub(super) own: Weak<Self>,
     pub(super) state: Mutex<State>,
@@ -65,24 +72,27 @@ unsafe impl Send for Arena {}
 unsafe impl Sync for Arena {}
 
 impl Arena {
-    #[cfg(test)]
-    pub fn new(reserve: Option<Arc<dyn MemoryReserve>>, huge_pages: bool) -> Arc<Self> {
-        Self::prepared_by(None, reserve, huge_pages)
+    /// An arena without memory.
+    pub fn new(options: &IndexOptions) -> Arc<Self> {
+        Arc::new_cyclic(|own| Self {
+            reserve: options.reserve.clone(),
+            cap_bytes: options.cap_bytes,
+            huge_pages: options.huge_pages,
+            events: options.events.clone(),
+            preparer: options.preparer.clone(),
+            own: Weak::clone(own),
+            state: Mutex::default(),
+        })
     }
 
-    /// An arena without memory. `preparer` touches chunks before they are needed.
+    #[cfg(test)]
     pub fn prepared_by(
         preparer: Option<Arc<dyn Prepare>>,
         reserve: Option<Arc<dyn MemoryReserve>>,
         huge_pages: bool,
     ) -> Arc<Self> {
-        Arc::new_cyclic(|own| Self {
-            reserve,
-            huge_pages,
-            preparer,
-            own: Weak::clone(own),
-            state: Mutex::default(),
-        })
+        let huge_pages = if huge_pages { HugePages::Transparent } else { HugePages::Off };
+        Self::new(&IndexOptions { preparer, reserve, huge_pages, ..IndexOptions::default() })
     }
 
     /// Zeroed memory of `bytes`, aligned to a cache line, that lives as long as the arena.
@@ -142,7 +152,7 @@ impl Arena {
     /// Takes `bytes` from the account for memory that the index holds outside of the arena.
     pub fn charge(&self, bytes: u64) -> Result<()> {
         let mut state = self.state.lock();
-        self.take(bytes)?;
+        self.take(&state, bytes)?;
         state.reserved_bytes += bytes;
         Ok(())
     }
@@ -161,12 +171,13 @@ impl Arena {
 
     /// How large the next chunk is: from a certain size on, not less than a huge page.
     pub(super) fn chunk_bytes(&self, mapped_bytes: usize) -> usize {
-        let least = if self.huge_pages && mapped_bytes >= HUGE_FROM_BYTES {
+        let least = if self.huge_pages != HugePages::Off && mapped_bytes >= HUGE_FROM_BYTES {
             HUGE_PAGE_BYTES
         } else {
             FIRST_CHUNK_BYTES
         };
-        (mapped_bytes / CHUNK_SHARE).clamp(least, CHUNK_BYTES_MAX).next_multiple_of(PAGE_BYTES)
+        let bytes = (mapped_bytes / CHUNK_SHARE).clamp(least, CHUNK_BYTES_MAX);
+        self.whole_pages(bytes.next_multiple_of(PAGE_BYTES))
     }
 
     /// Opens a chunk of `wanted` bytes, or of as little as `needed` where there is not more.
@@ -189,9 +200,9 @@ impl Arena {
 
     pub(super) fn map(&self, state: &mut State, bytes: usize) -> Result<NonNull<u8>> {
         state.chunks.try_reserve(1).map_err(|_| out_of_memory(bytes))?;
-        self.take(bytes as u64)?;
-        let huge = self.huge_pages && bytes >= HUGE_PAGE_BYTES;
-        let Some(address) = map_zeroed(bytes, huge) else {
+        let bytes = self.whole_pages(bytes);
+        self.take(state, bytes as u64)?;
+        let Some(address) = self.map_zeroed(bytes) else {
             self.give_back(bytes as u64);
             return Err(out_of_memory(bytes));
         };
@@ -201,7 +212,52 @@ impl Arena {
         Ok(address.cast())
     }
 
-    fn take(&self, bytes: u64) -> Result<()> {
+    /// Where reserved huge pages are wanted, a piece that is worth one is made of whole ones.
+    fn whole_pages(&self, bytes: usize) -> usize {
+        if self.huge_pages == HugePages::Explicit && bytes >= HUGE_PAGE_BYTES {
+            bytes.next_multiple_of(HUGE_PAGE_BYTES)
+        } else {
+            bytes
+        }
+    }
+
+    fn map_zeroed(&self, bytes: usize) -> Option<NonNull<c_void>> {
+        let huge = self.huge_pages != HugePages::Off && bytes >= HUGE_PAGE_BYTES;
+        if huge && self.huge_pages == HugePages::Explicit {
+            if let Some((address, mapped)) = map_reserved(bytes) {
+                debug_assert_eq!(mapped, bytes);
+                return Some(address.cast());
+            }
+            if let Some(events) = &self.events {
+                no_explicit_pages(events, WHAT, bytes as u64);
+            }
+        }
+        map_zeroed(bytes, huge)
+    }
+
+    /// Takes and touches `bytes` now; they are used before any other memory is.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; nothing was taken then.
+    pub fn make_ready(&self, bytes: u64) -> Result<()> {
+        let wanted = usize::try_from(bytes).ok().and_then(|bytes| {
+            bytes.checked_next_multiple_of(PAGE_BYTES).filter(|&bytes| bytes <= isize::MAX as usize)
+        });
+        let wanted = wanted.ok_or_else(|| out_of_memory(usize::MAX))?;
+        let start = self.map(&mut self.state.lock(), wanted)?;
+        self.touch_all(start, wanted);
+        let start = start.as_ptr().expose_provenance();
+        self.state.lock().spare = Spare::Ready { start, end: start + wanted };
+        Ok(())
+    }
+
+    /// Takes from the cap, and from the account.
+    fn take(&self, state: &State, bytes: u64) -> Result<()> {
+        let available = self.cap_bytes.saturating_sub(state.reserved_bytes);
+        if self.cap_bytes > 0 && bytes > available {
+            let what = "the index, within txMapIndexCap";
+            return Err(Error::OutOfMemory { what, bytes, available });
+        }
         self.reserve.as_ref().map_or(Ok(()), |reserve| reserve.reserve(WHAT, bytes))
     }
 
@@ -302,7 +358,7 @@ mod tests {
     #[test]
     fn pieces_are_zero_aligned_and_apart() {
         for huge_pages in [false, true] {
-            let arena = Arena::new(None, huge_pages);
+            let arena = Arena::prepared_by(None, None, huge_pages);
             let mut pieces = Vec::new();
             for bytes in [1, 64, 65, 11_000, 300_000, 3 << 20, 640, 5 << 20] {
                 let place = arena.allocate(bytes).unwrap();
@@ -322,7 +378,7 @@ mod tests {
     #[test]
     fn small_arenas_stay_small_and_large_ones_waste_little() {
         for huge_pages in [false, true] {
-            let arena = Arena::new(None, huge_pages);
+            let arena = Arena::prepared_by(None, None, huge_pages);
             let _ = arena.allocate(640).unwrap();
             assert_eq!(arena.reserved_bytes(), FIRST_CHUNK_BYTES as u64);
             let mut used = 640;
@@ -339,7 +395,7 @@ mod tests {
     #[test]
     fn the_account_is_asked_first_and_gets_everything_back() {
         let account = account(1 << 20);
-        let arena = Arena::new(Some(account.clone()), false);
+        let arena = Arena::prepared_by(None, Some(account.clone()), false);
         arena.charge(1_000).unwrap();
         while arena.allocate(12_000).is_ok() {}
         // Chunks shrink towards the end: what is left does not hold one more piece.
@@ -356,7 +412,7 @@ mod tests {
     #[test]
     fn a_refusal_of_the_system_gives_the_reservation_back() {
         let account = account(u64::MAX);
-        let arena = Arena::new(Some(account.clone()), false);
+        let arena = Arena::prepared_by(None, Some(account.clone()), false);
         // More than the address space holds, but not more than the account.
         assert!(matches!(arena.allocate(1 << 60), Err(Error::OutOfMemory { .. })));
         assert_eq!(account.calls.load(Relaxed), 1);

@@ -225,7 +225,7 @@ mod tests {
     /// it has, and the neighbours stay as they were.
     #[test]
     fn splits_lead_each_tag_to_its_page() {
-        let arena = Arena::new(None, false);
+        let arena = Arena::prepared_by(None, None, false);
         let directory = Directory::new(&arena, 1).unwrap();
         directory.fill(Packed::new_pages(&arena, SHARDS, 1).unwrap());
         let untouched = directory.page(&arena, 8, home(0)).raw();
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn absurd_sizes_are_refused() {
-        let arena = Arena::new(None, false);
+        let arena = Arena::prepared_by(None, None, false);
         assert!(matches!(Directory::new(&arena, 1 << 40), Err(Error::OutOfMemory { .. })));
         assert_eq!(arena.reserved_bytes(), 0);
     }

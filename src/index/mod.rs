@@ -137,8 +137,7 @@ impl Index {
     /// [`Error::Unsupported`] when the processor lacks a kernel that was asked for by name.
     pub fn new(options: &IndexOptions) -> Result<Self> {
         let kernel = KernelChoice::new(options.kernel)?;
-        let (reserve, preparer) = (options.reserve.clone(), options.preparer.clone());
-        let arena = Arena::prepared_by(preparer, reserve, options.huge_pages);
+        let arena = Arena::new(options);
         let presized = sizing::presized(options.expected_entries);
         let headers = new_headers(&arena, presized.map(|presized| presized.buckets))?;
         let directory = Directory::new(&arena, presized.map_or(1, |presized| presized.base_pages))?;
@@ -152,6 +151,9 @@ impl Index {
             if options.prefault {
                 arena.populate();
             }
+        }
+        if options.ready_bytes > 0 {
+            arena.make_ready(options.ready_bytes)?;
         }
         Ok(Self {
             kernel,

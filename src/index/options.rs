@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::events::EventRing;
 use crate::memory::{MemoryReserve, Prepare};
+use crate::storage::HugePages;
 
 /// How buckets are compared.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -19,21 +21,43 @@ pub enum ScanKernel {
 }
 
 /// How to make an index. The default grows from nothing, on ordinary pages, without a budget.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct IndexOptions {
     /// How many entries are expected; 0 when unknown. From about 0.9 million on the index starts
     /// at its final size (9.4 bytes an entry), of which the system supplies what is touched.
     pub expected_entries: u64,
-    /// Asks the system for huge pages where a piece of memory is large enough.
-    pub huge_pages: bool,
+    /// Huge pages, where a piece of memory is large enough.
+    pub huge_pages: HugePages,
     /// Faults the pages of an index of final size in at once, instead of at first touch.
     pub prefault: bool,
+    /// Bytes of memory that are taken and touched at once, for growth beyond `expected_entries`.
+    pub ready_bytes: u64,
+    /// Bytes of memory that the index takes at most; 0: no limit of its own.
+    pub cap_bytes: u64,
     /// How buckets are compared.
     pub kernel: ScanKernel,
     /// The account that all memory is reserved from, before it is mapped; none: no limit.
     pub reserve: Option<Arc<dyn MemoryReserve>>,
+    /// Who hears that there were not enough huge pages of those that were reserved.
+    pub events: Option<Arc<EventRing>>,
     /// Who touches the next piece of a growing index before it is needed; none: whoever uses it.
     pub preparer: Option<Arc<dyn Prepare>>,
+}
+
+impl Default for IndexOptions {
+    fn default() -> Self {
+        Self {
+            expected_entries: 0,
+            huge_pages: HugePages::Off,
+            prefault: false,
+            ready_bytes: 0,
+            cap_bytes: 0,
+            kernel: ScanKernel::Auto,
+            reserve: None,
+            events: None,
+            preparer: None,
+        }
+    }
 }
 
 impl std::fmt::Debug for IndexOptions {
@@ -42,6 +66,8 @@ impl std::fmt::Debug for IndexOptions {
             .field("expected_entries", &self.expected_entries)
             .field("huge_pages", &self.huge_pages)
             .field("prefault", &self.prefault)
+            .field("ready_bytes", &self.ready_bytes)
+            .field("cap_bytes", &self.cap_bytes)
             .field("kernel", &self.kernel)
             .field("reserve", &self.reserve.is_some())
             .field("preparer", &self.preparer.is_some())

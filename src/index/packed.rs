@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn words_keep_address_size_and_depth_apart() {
-        let arena = Arena::new(None, false);
+        let arena = Arena::prepared_by(None, None, false);
         let page = Packed::new_page(&arena, 256, 5).unwrap();
         assert_eq!((page.units(), page.depth(), page.buckets(&arena).len()), (256, 5, 256));
         let deeper = page.with_depth(24).with_units(17);
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn pieces_do_not_overlap() {
-        let arena = Arena::new(None, false);
+        let arena = Arena::prepared_by(None, None, false);
         let small = Packed::new_page_with_side(&arena, 8).unwrap();
         let next = Packed::new_page(&arena, 8, 0).unwrap();
         let pages: Vec<_> = Packed::new_pages(&arena, 3, 5).unwrap().collect();

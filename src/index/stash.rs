@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn entries_survive_growth_and_removal() {
-        let (arena, header) = (Arena::new(None, false), Header::new(128));
+        let (arena, header) = (Arena::prepared_by(None, None, false), Header::new(128));
         let stash = Stash::of(&header, &arena);
         let _lock = header.lock();
         for i in 0..1_000 {

@@ -43,8 +43,8 @@ pub struct RuntimeSettings {
     pub io_uring: bool,
     /// Make unlinked files with `O_TMPFILE` where possible.
     pub o_tmpfile: bool,
-    /// Ask for transparent huge pages.
-    pub huge_pages: bool,
+    /// Huge pages of indexes and tails.
+    pub huge_pages: HugePages,
     /// Touch the next piece of a growing index ahead, on a thread of its own.
     pub fault_ahead: bool,
     /// The index's scan kernel.
@@ -90,7 +90,11 @@ impl RuntimeSettings {
             direct_io: on(&table::DIRECT_IO),
             io_uring: on(&table::IO_URING),
             o_tmpfile: on(&table::O_TMPFILE),
-            huge_pages: on(&table::HUGE_PAGES),
+            huge_pages: match values.word(&table::HUGE_PAGES) {
+                "off" => HugePages::Off,
+                "explicit" => HugePages::Explicit,
+                _ => HugePages::Transparent,
+            },
             fault_ahead: on(&table::FAULT_AHEAD),
             kernel: match values.word(&table::SCAN_KERNEL) {
                 "avx512" => KernelChoice::Avx512,
@@ -115,10 +119,14 @@ impl RuntimeSettings {
         text::check_number(&table::READ_RING_DEPTH, u64::from(self.read_ring_depth))
     }
 
-    /// The huge page choice in the words of [`crate::storage::Mapping`].
+    /// The huge pages of node arrays and levels, of which there are many and small ones: none that
+    /// were reserved.
     #[must_use]
-    pub const fn huge_pages_choice(&self) -> HugePages {
-        if self.huge_pages { HugePages::Transparent } else { HugePages::Off }
+    pub const fn huge_pages_of_arrays(&self) -> HugePages {
+        match self.huge_pages {
+            HugePages::Explicit => HugePages::Transparent,
+            other => other,
+        }
     }
 }
 
@@ -163,6 +171,10 @@ pub struct TxMapSettings {
     pub name: Option<String>,
     /// Fault the tail in at opening.
     pub prefault: bool,
+    /// Memory of the index that is made ready at opening, beside what the expected entries need.
+    pub index_reserve_bytes: u64,
+    /// Memory of the index at most; 0 for no limit but the budget.
+    pub index_cap_bytes: u64,
     /// Reclaiming the space of dead records.
     pub compaction: CompactionSettings,
     /// What survives the process.
@@ -221,6 +233,8 @@ impl TxMapSettings {
             write_timeout_ms: values.number(&table::TX_MAP_WRITE_TIMEOUT),
             name: Some(values.text(&table::TX_MAP_NAME).to_owned()).filter(|name| !name.is_empty()),
             prefault: values.word(&table::TX_MAP_PREFAULT) == "on",
+            index_reserve_bytes: values.number(&table::TX_MAP_INDEX_RESERVE),
+            index_cap_bytes: values.number(&table::TX_MAP_INDEX_CAP),
             compaction: CompactionSettings::from_values(values),
             durability: match values.word(&table::TX_MAP_DURABILITY) {
                 "durable" => Durability::Durable,
@@ -290,6 +304,8 @@ impl TxMapSettings {
             (&table::TX_MAP_FLUSH_BYTES, self.flush_bytes),
             (&table::TX_MAP_FLUSH_AGE, self.flush_age_ms),
             (&table::TX_MAP_WRITE_TIMEOUT, self.write_timeout_ms),
+            (&table::TX_MAP_INDEX_RESERVE, self.index_reserve_bytes),
+            (&table::TX_MAP_INDEX_CAP, self.index_cap_bytes),
         ];
         for (spec, number) in numbers {
             text::check_number(spec, number)?;
@@ -416,12 +432,12 @@ mod tests {
     fn every_switch_reaches_its_field() {
         let defaults = RuntimeSettings::default();
         assert!(defaults.direct_io && defaults.io_uring && defaults.o_tmpfile);
-        assert!(defaults.huge_pages && defaults.fault_ahead && defaults.memory_budget.is_none());
-        assert_eq!(defaults.huge_pages_choice(), HugePages::Transparent);
+        assert!(defaults.fault_ahead && defaults.memory_budget.is_none());
+        assert_eq!(defaults.huge_pages, HugePages::Transparent);
         let off = "directIo=off\nioUring=off\noTmpfile=off\nhugePages=off\nreadRingDepth=4096";
         let off = RuntimeSettings::parse(off).unwrap();
-        assert!(!off.direct_io && !off.io_uring && !off.o_tmpfile && !off.huge_pages);
-        assert_eq!(off.huge_pages_choice(), HugePages::Off);
+        assert!(!off.direct_io && !off.io_uring && !off.o_tmpfile);
+        assert_eq!(off.huge_pages, HugePages::Off);
         assert_eq!(off.read_ring_depth, 4096);
         assert!(!RuntimeSettings::parse("faultAhead=off").unwrap().fault_ahead);
         assert!(RuntimeSettings { read_ring_depth: 0, ..off.clone() }.validate().is_err());

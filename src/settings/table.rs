@@ -147,9 +147,10 @@ pub static O_TMPFILE: SettingSpec = SettingSpec {
 pub static HUGE_PAGES: SettingSpec = SettingSpec {
     key: "hugePages",
     scope: Scope::Runtime,
-    kind: Kind::Word(&["transparent", "off"]),
+    kind: Kind::Word(&["transparent", "explicit", "off"]),
     default: Value::Word("transparent"),
-    doc: "Ask the kernel for transparent huge pages for indexes and tails.",
+    doc: "Huge pages for indexes and tails: transparent ones; explicit: of those reserved by \
+          vm.nr_hugepages, with a warning and transparent ones where they run out.",
 };
 
 /// Faulting in ahead.
@@ -328,6 +329,25 @@ pub static TX_MAP_PREFAULT: SettingSpec = SettingSpec {
     doc: "Fault in the tail, and the index where its size is known, before the map is used.",
 };
 
+/// Index memory made ready.
+pub static TX_MAP_INDEX_RESERVE: SettingSpec = SettingSpec {
+    key: "txMapIndexReserve",
+    scope: Scope::TxMap,
+    kind: Kind::Bytes { min: 2 * M, max: 4 * T, power_of_two: false, zero: Some("none") },
+    default: Value::Number(0),
+    doc: "Index memory that is taken and touched at opening, for growth beyond \
+          txMapExpectedEntries.",
+};
+
+/// Index memory at most.
+pub static TX_MAP_INDEX_CAP: SettingSpec = SettingSpec {
+    key: "txMapIndexCap",
+    scope: Scope::TxMap,
+    kind: Kind::Bytes { min: 2 * M, max: 4 * T, power_of_two: false, zero: Some("memoryBudget") },
+    default: Value::Number(0),
+    doc: "Index memory at most; an insertion that needs more fails with out of memory.",
+};
+
 /// Compaction at all.
 pub static TX_MAP_COMPACTION: SettingSpec = SettingSpec {
     key: "txMapCompaction",
@@ -481,6 +501,8 @@ pub static SETTINGS: &[&SettingSpec] = &[
     &TX_MAP_WRITE_TIMEOUT,
     &TX_MAP_NAME,
     &TX_MAP_PREFAULT,
+    &TX_MAP_INDEX_RESERVE,
+    &TX_MAP_INDEX_CAP,
     &TX_MAP_COMPACTION,
     &TX_MAP_COMPACTION_SIZE_RATIO,
     &TX_MAP_COMPACTION_MIN_WIDTH,

@@ -35,6 +35,9 @@ pub enum HugePages {
     /// Transparent huge pages where the kernel has them; base pages otherwise.
     #[default]
     Transparent,
+    /// Huge pages of 2 MiB that the administrator has reserved (`vm.nr_hugepages`), for memory of
+    /// that size and more; as [`HugePages::Transparent`] where there are not enough.
+    Explicit,
 }
 
 /// How an unlinked file is made.
@@ -69,6 +72,8 @@ pub struct Mapping {
     mapped: usize,
     /// False when the backing file was made by create and unlink.
     anonymous_inode: bool,
+    /// In huge pages that were reserved.
+    explicit: bool,
 }
 
 // SAFETY: the mapping is plain memory owned by this value; access through the pointers it hands out
@@ -84,19 +89,32 @@ impl Mapping {
     /// [`Error::InvalidArgument`] for 0 bytes, [`Error::OutOfMemory`] if the system refuses.
     pub fn anonymous(bytes: u64, huge_pages: HugePages) -> Result<Self> {
         let (len, mapped) = sizes(bytes)?;
+        if huge_pages == HugePages::Explicit
+            && let Some((address, mapped)) = map_reserved(mapped)
+        {
+            return Ok(Self { address, len, mapped, anonymous_inode: true, explicit: true });
+        }
         let address = match huge_pages {
-            HugePages::Transparent if mapped >= HUGE_PAGE_BYTES => map_huge_aligned(mapped)?,
+            HugePages::Transparent | HugePages::Explicit if mapped >= HUGE_PAGE_BYTES => {
+                map_huge_aligned(mapped)?
+            }
             _ => map_anonymous(mapped)?,
         };
-        let mapping = Self { address, len, mapped, anonymous_inode: true };
+        let mapping = Self { address, len, mapped, anonymous_inode: true, explicit: false };
         let advice = match huge_pages {
             HugePages::Off => Advice::LinuxNoHugepage,
-            HugePages::Transparent => Advice::LinuxHugepage,
+            HugePages::Transparent | HugePages::Explicit => Advice::LinuxHugepage,
         };
         // SAFETY: the range is this mapping; the advice changes no content. A kernel without huge
         // pages refuses it, and base pages serve as well.
         let _ = unsafe { rustix::mm::madvise(address.as_ptr().cast(), mapped, advice) };
         Ok(mapping)
+    }
+
+    /// Whether it lies in huge pages that were reserved ([`HugePages::Explicit`]).
+    #[must_use]
+    pub const fn is_explicit(&self) -> bool {
+        self.explicit
     }
 
     /// `bytes` of zeroed memory backed by a file in `dir` that has no name.
@@ -130,7 +148,7 @@ impl Mapping {
             .ok()
             .and_then(|address| NonNull::new(address.cast::<u8>()))
             .ok_or_else(|| refused("mapped file", mapped))?;
-        Ok(Self { address, len, mapped, anonymous_inode })
+        Ok(Self { address, len, mapped, anonymous_inode, explicit: false })
     }
 
     /// Bytes `range` of the file `path`, shared: what is stored is in the file for whoever maps or
@@ -171,7 +189,7 @@ impl Mapping {
             .ok()
             .and_then(|address| NonNull::new(address.cast::<u8>()))
             .ok_or_else(|| refused("mapped file", mapped))?;
-        Ok(Self { address, len, mapped, anonymous_inode: false })
+        Ok(Self { address, len, mapped, anonymous_inode: false, explicit: false })
     }
 
     /// The first byte; a multiple of the page size.
@@ -292,6 +310,26 @@ fn map_huge_aligned(bytes: usize) -> Result<NonNull<u8>> {
         }
         Ok(base.add(head))
     }
+}
+
+/// Memory in huge pages that were reserved, rounded up to them; none if it is less than one, or
+/// there are not so many. What is mapped has its pages: the kernel counts them here, not at the
+/// first touch.
+pub(crate) fn map_reserved(bytes: usize) -> Option<(NonNull<u8>, usize)> {
+    let mapped = bytes.checked_next_multiple_of(HUGE_PAGE_BYTES).filter(|_| {
+        // Rounding up must not cost more than the pages save.
+        bytes >= HUGE_PAGE_BYTES
+    })?;
+    // SAFETY: a new private mapping at an address of the kernel's choice.
+    let address = unsafe {
+        rustix::mm::mmap_anonymous(
+            std::ptr::null_mut(),
+            mapped,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::HUGE_2MB,
+        )
+    };
+    NonNull::new(address.ok()?.cast()).map(|address| (address, mapped))
 }
 
 /// A new file in `dir` without a name, and whether `O_TMPFILE` made it.

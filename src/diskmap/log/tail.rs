@@ -21,7 +21,7 @@ use super::stream;
 use crate::Result;
 use crate::diskmap::ring::Table;
 use crate::memory::MemoryReserve;
-use crate::storage::mapping::{HugePages, Mapping};
+use crate::storage::mapping::Mapping;
 
 /// Bits of a block reference that hold the buffer's number; the rest is the block's id.
 const BUFFER_BITS: u32 = 20;
@@ -105,16 +105,6 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    pub(crate) fn new(
-        buffer_count: u32,
-        block_bytes: usize,
-        huge_pages: HugePages,
-        reserve: Arc<dyn MemoryReserve>,
-    ) -> Result<Self> {
-        let anonymous = |bytes| Ok((None, Mapping::anonymous(bytes, huge_pages)?));
-        Self::with_memory(buffer_count, block_bytes, reserve, anonymous)
-    }
-
     /// A ring whose memory `map` supplies, so many bytes of it, all zero.
     pub(crate) fn with_memory(
         buffer_count: u32,

@@ -28,6 +28,7 @@ var allRows = []row{
 	{"A14", "false matches of tags, and insertion while growing", (*run).falseMatches},
 	{"A16", "turnover by deletes and overwrites", (*run).turnover},
 	{"A17", "reopening a map of a process that ended", (*run).reopens},
+	{"limit", "a map in less memory than its records take", (*run).limited},
 	{"tick", "latency of a goroutine's tick in backpressure", (*run).tick},
 }
 

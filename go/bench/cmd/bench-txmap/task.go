@@ -30,6 +30,7 @@ type task struct {
 	// Process keeps what was acknowledged when the process is killed, and Killed kills it.
 	Process, Killed bool
 	Profile         string
+	Group           string // the control group to be in
 }
 
 // phase is one operation measured after the fill.
@@ -61,6 +62,7 @@ var kinds = map[string]func(*task, *outcome) error{
 	"turnover": measureTurnover,
 	"reopen":   measureReopen,
 	"fill":     measureFill,
+	"limited":  measureLimited,
 }
 
 // runChild is the child's main.
