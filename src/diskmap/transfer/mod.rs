@@ -8,8 +8,11 @@
 //! The memory of a transfer is bounded whatever the number of keys: `GROUP_KEYS` places of 16
 //! bytes, and as many records as the memory budget grants, up to `STAGED_BYTES_MAX`.
 
-use std::sync::Arc;
+mod staged;
 
+use std::marker::PhantomData;
+
+use self::staged::{Portion, STAGED_BYTES_MAX, Staged};
 use super::batch::cold::ColdItem;
 use super::batch::{Batch, BatchMemory, CHUNK, ColdQueue, ItemState, check_states};
 use super::confirm::Start;
@@ -19,7 +22,6 @@ use super::op::{Op, Options};
 use super::read::Scratch;
 use super::{DiskMap, Wait};
 use crate::index::{Location, Purpose};
-use crate::memory::MemoryReserve;
 use crate::{Error, Result};
 
 /// Keys whose records are sorted by place together.
@@ -29,17 +31,12 @@ const STEP_KEYS: usize = 16 << 10;
 /// Records that one step reads from files: in number, and in bytes of files.
 const STEP_READS: usize = 8 << 10;
 const STEP_READ_BYTES: u64 = 8 << 20;
-/// Memory of the records between source and destination, and by how much the budget is asked.
-const STAGED_BYTES_MAX: usize = 256 << 20;
-const CHARGE_BYTES: usize = 16 << 20;
 /// While records are read a second time: from here on they are inserted.
 const COPIED_BYTES: usize = 4 << 20;
 /// As much at most, and one record.
 const COPIED_BYTES_MAX: usize = 4 * COPIED_BYTES;
 /// Why reading stops there.
 const FULL: &str = "the records of a transfer are to be inserted first";
-/// Memory of a staged record beside key and value.
-const STAGED_ITEM_BYTES: usize = 32;
 
 /// How far a transfer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +68,7 @@ pub struct Transfer<K: Key> {
     keys: Option<usize>,
     /// Whether what is found is kept; while checking not any more once it was too much.
     staging: bool,
-    staged: Staged<K>,
+    staged: Staged,
     /// First key of the group, and first key that was not looked up yet.
     group: usize,
     next: usize,
@@ -80,90 +77,7 @@ pub struct Transfer<K: Key> {
     /// How many of them are read; none before they are sorted.
     cold_read: Option<usize>,
     missing: Option<usize>,
-}
-
-/// Records on the way.
-#[derive(Debug)]
-struct Staged<K> {
-    positions: Vec<usize>,
-    keys: Vec<K>,
-    arena: Vec<u8>,
-    offsets: Vec<u64>,
-    subtree_indexes: Vec<u16>,
-    /// How many of them are in the destination.
-    inserted: usize,
-    charge: Charge,
-}
-
-/// Bytes taken from a memory budget, given back on drop.
-#[derive(Debug, Default)]
-struct Charge {
-    reserve: Option<Arc<dyn MemoryReserve>>,
-    bytes: usize,
-}
-
-impl Charge {
-    /// Whether `bytes` are granted, those before included. Without a budget they are.
-    fn covers(&mut self, bytes: usize) -> bool {
-        while let Some(reserve) = &self.reserve
-            && self.bytes < bytes
-        {
-            if reserve.reserve("records that are moved", CHARGE_BYTES as u64).is_err() {
-                return false;
-            }
-            self.bytes += CHARGE_BYTES;
-        }
-        true
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        if let Some(reserve) = &self.reserve {
-            reserve.release(self.bytes as u64);
-        }
-    }
-}
-
-impl<K: Key> Staged<K> {
-    fn new() -> Self {
-        Self {
-            positions: Vec::new(),
-            keys: Vec::new(),
-            arena: Vec::new(),
-            offsets: vec![0],
-            subtree_indexes: Vec::new(),
-            inserted: 0,
-            charge: Charge::default(),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        self.arena.len() + self.positions.len() * (K::BYTES + STAGED_ITEM_BYTES)
-    }
-
-    /// Memory taken, more than what is in use.
-    fn capacity(&self) -> usize {
-        self.arena.capacity() + self.positions.capacity() * (K::BYTES + STAGED_ITEM_BYTES)
-    }
-
-    fn push(&mut self, position: usize, key: &K, value: &[u8], subtree_index: u16) {
-        self.positions.push(position);
-        self.keys.push(*key);
-        self.arena.extend_from_slice(value);
-        self.offsets.push(self.arena.len() as u64);
-        self.subtree_indexes.push(subtree_index);
-    }
-
-    /// Forgets all but the first `count`.
-    fn truncate(&mut self, count: usize) {
-        self.positions.truncate(count);
-        self.keys.truncate(count);
-        self.offsets.truncate(count + 1);
-        self.subtree_indexes.truncate(count);
-        self.arena.truncate(self.offsets.last().map_or(0, |end| *end as usize));
-        self.inserted = self.inserted.min(count);
-    }
+    keys_of: PhantomData<fn() -> K>,
 }
 
 impl<K: Key> DiskMap<K> {
@@ -232,12 +146,13 @@ impl<K: Key> Transfer<K> {
             phase: Phase::Check,
             keys: None,
             staging: true,
-            staged: Staged::new(),
+            staged: Staged::default(),
             group: 0,
             next: 0,
             cold: Vec::new(),
             cold_read: None,
             missing: None,
+            keys_of: PhantomData,
         }
     }
 
@@ -274,7 +189,7 @@ impl<K: Key> Transfer<K> {
                 }
             }
             Phase::Insert => {
-                if self.insert_some(map, wait, states)? {
+                if self.insert_some(map, keys, wait, states)? {
                     self.phase = Phase::Ended(Progress::Done);
                 }
             }
@@ -293,7 +208,7 @@ impl<K: Key> Transfer<K> {
             }
         };
         if matches!(self.phase, Phase::Ended(_)) {
-            self.staged = Staged::new();
+            self.staged = Staged::default();
         }
     }
 
@@ -306,7 +221,7 @@ impl<K: Key> Transfer<K> {
         states: &mut [ItemState],
     ) -> Result<()> {
         if self.is_full() {
-            self.insert_some(map, wait, states)?;
+            self.insert_some(map, keys, wait, states)?;
             return Ok(());
         }
         if self.read_some(source, keys, wait)? {
@@ -359,7 +274,7 @@ impl<K: Key> Transfer<K> {
                 let op = Op { map: source, generation: &generation, hash, key, options };
                 match op.lookup(Start::Candidates(candidates.clone()), &mut scratch) {
                     Ok(Some(subtree_index)) => {
-                        self.found(first + place, key, scratch.value(), subtree_index);
+                        self.found(first + place, scratch.value(), subtree_index);
                     }
                     Ok(None) => {
                         self.missing = Some(first + place);
@@ -381,18 +296,18 @@ impl<K: Key> Transfer<K> {
         Ok(())
     }
 
-    fn found(&mut self, position: usize, key: &K, value: &[u8], subtree_index: u16) {
+    fn found(&mut self, position: usize, value: &[u8], subtree_index: u16) {
         if !self.staging {
             return;
         }
-        self.staged.push(position, key, value, subtree_index);
+        self.staged.push(position, value, subtree_index);
         // What is copied later is little, and goes without asking.
         let granted = self.phase == Phase::Copy
             || (self.staged.bytes() <= STAGED_BYTES_MAX
                 && self.staged.charge.covers(self.staged.capacity()));
         if !granted {
             self.staging = false;
-            self.staged = Staged::new();
+            self.staged = Staged::default();
         }
     }
 
@@ -413,7 +328,7 @@ impl<K: Key> Transfer<K> {
         let end = start + count.count().max(1);
         let mut positions: Vec<usize> =
             self.cold[start..end].iter().map(|(_, key)| self.group + *key as usize).collect();
-        let staged_before = self.staged.positions.len();
+        let staged_before = self.staged.items.len();
         let mut seen = Vec::with_capacity(positions.len());
         match self.read_positions(source, keys, &positions, &mut seen) {
             Ok(()) => self.cold_read = Some(end),
@@ -428,7 +343,7 @@ impl<K: Key> Transfer<K> {
             }
             Err(error) => {
                 // All of them are read again.
-                self.staged.truncate(staged_before.min(self.staged.positions.len()));
+                self.staged.truncate(staged_before.min(self.staged.items.len()));
                 return Err(error);
             }
         }
@@ -472,7 +387,7 @@ impl<K: Key> Transfer<K> {
                 return Err(Error::WouldBlock(FULL));
             }
             seen.push(position);
-            self.found(position, &keys[position], value, index);
+            self.found(position, value, index);
             Ok(())
         })
     }
@@ -481,32 +396,32 @@ impl<K: Key> Transfer<K> {
     fn insert_some(
         &mut self,
         map: &DiskMap<K>,
+        keys: &[K],
         wait: Wait,
         states: &mut [ItemState],
     ) -> Result<bool> {
         let staged = &mut self.staged;
-        let mut results = Vec::with_capacity(STEP_KEYS);
-        let (start, end) =
-            (staged.inserted, staged.positions.len().min(staged.inserted + STEP_KEYS));
-        let positions = &staged.positions[start..end];
-        // Those that an earlier call decided before it would have blocked.
-        results.extend(positions.iter().map(|position| states[*position]));
+        let end = staged.items.len().min(staged.inserted + STEP_KEYS);
+        let items = &staged.items[staged.inserted..end];
+        let mut portion = Portion::of(items, keys, states);
+        let bytes = portion.offsets.last().map_or(0, |bytes| *bytes as usize);
         let batch = Batch::new(
-            &staged.keys[start..end],
-            &staged.arena,
-            &staged.offsets[start..=end],
-            Some(&staged.subtree_indexes[start..end]),
+            &portion.keys,
+            &staged.arena[staged.inserted_bytes..staged.inserted_bytes + bytes],
+            &portion.offsets,
+            Some(&portion.subtree_indexes),
         )?;
-        let outcome = map.set_if_not_exists_batch(&batch, wait, &mut results);
-        for (position, state) in positions.iter().zip(results) {
-            states[*position] = state;
+        let outcome = map.set_if_not_exists_batch(&batch, wait, &mut portion.states);
+        for (item, state) in items.iter().zip(portion.states) {
+            states[item.position] = state;
         }
         outcome?;
         staged.inserted = end;
-        if end < staged.positions.len() {
+        staged.inserted_bytes += bytes;
+        if end < staged.items.len() {
             return Ok(false);
         }
-        staged.truncate(0);
+        staged.clear();
         Ok(true)
     }
 }
