@@ -271,5 +271,7 @@ func (m *DiskTxMap[H, V]) Stats() (Stats, error) {
 		DeadBytes:              native.DeadBytes,
 		PendingCompactionBytes: native.PendingCompactionBytes,
 		DamagedSegments:        native.DamagedSegments,
+		Rehashes:               native.Rehashes,
+		RehashFailures:         native.RehashFailures,
 	}, err
 }

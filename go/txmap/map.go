@@ -184,4 +184,7 @@ type Stats struct {
 	DeadBytes, PendingCompactionBytes uint64
 	// DamagedSegments counts segments that compaction could not read and leaves alone.
 	DamagedSegments uint64
+	// Rehashes counts base pages of the index that were built anew from their keys, RehashFailures
+	// those that were given up for an error, of which an event tells.
+	Rehashes, RehashFailures uint64
 }

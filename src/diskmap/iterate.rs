@@ -10,23 +10,13 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::batch::cold::{GAP_BYTES, Want, runs};
 use super::generation::Generation;
 use super::key::Key;
-use super::log::lane::Lane;
-use super::log::record::{self, HEADER_BYTES};
-use super::log::segment::{Place, Segment};
-use super::read::{self, GUESS_BYTES};
+use super::places::{Reading, read_places, slice};
 use super::{DiskMap, Wait};
-use crate::index::{Location, SHARDS};
+use crate::index::SHARDS;
 use crate::memory::MemoryReserve;
-use crate::storage::AlignedBuf;
 use crate::{Error, Result};
-
-/// Places that are read together at most.
-const SLICE_ITEMS_MAX: usize = 4096;
-/// Bytes of files that are read together, about.
-const SLICE_BYTES: u64 = 4 << 20;
 
 /// A record as a cursor hands it out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,13 +53,6 @@ struct Ready<K> {
     key: K,
     value: Range<usize>,
     subtree_index: u16,
-}
-
-/// A record that was read, in the buffer of its slice.
-struct Read {
-    location: Location,
-    key: Range<usize>,
-    value: Range<usize>,
 }
 
 impl<K: Key> DiskMap<K> {
@@ -217,13 +200,13 @@ impl<K: Key> Cursor<K> {
         let Some(places) = self.places.get(self.lane) else { return Ok(false) };
         let lane = &self.generation.lanes[self.lane];
         let mut bytes = std::mem::take(&mut self.values);
-        let reads = read_places(
-            &self.map,
-            lane,
-            slice(&places[self.next..]),
-            (self.want_values, wait != Wait::Never),
-            &mut bytes,
-        )?;
+        let reading = Reading {
+            runs: self.map.run_reader(),
+            key_bytes: K::BYTES,
+            want_values: self.want_values,
+            may_read: wait != Wait::Never,
+        };
+        let reads = read_places(&reading, lane, slice(&places[self.next..]), &mut bytes)?;
         self.next += reads.len();
         for read in reads {
             let Some(key) = K::from_bytes(&bytes[read.key]) else { continue };
@@ -277,128 +260,4 @@ impl<K: Key> Drop for Cursor<K> {
             reserve.release(bytes);
         }
     }
-}
-
-/// As many of the sorted places as are read together.
-fn slice(places: &[u64]) -> &[u64] {
-    let mut bytes = 0;
-    let mut last = 0;
-    let count = places.iter().take(SLICE_ITEMS_MAX).take_while(|place| {
-        bytes += read_cost(last, **place);
-        last = **place;
-        bytes <= SLICE_BYTES
-    });
-    &places[..count.count().max(1).min(places.len())]
-}
-
-/// Bytes that reading the record at `place` adds to reading the one at `before`, both in units.
-pub(super) fn read_cost(before: u64, place: u64) -> u64 {
-    let gap = (place - before).saturating_mul(record::UNIT_BYTES as u64);
-    gap.min(GAP_BYTES) + GUESS_BYTES as u64
-}
-
-/// Reads the records at places of a lane into `bytes`, in order. Where files may not be read it
-/// stops before the first record that is not in the tail.
-fn read_places<K: Key>(
-    map: &DiskMap<K>,
-    lane: &Lane,
-    places: &[u64],
-    (want_values, may_read): (bool, bool),
-    bytes: &mut Vec<u8>,
-) -> Result<Vec<Read>> {
-    let mut reads = Vec::with_capacity(places.len());
-    let mut wants = Vec::new();
-    for place in places {
-        let location = Location::new(*place).ok_or(Error::Closed("place"))?;
-        let start = bytes.len();
-        let found = read::record_from_tail(lane, location, K::BYTES, want_values, bytes);
-        let (key, value) = match found {
-            Some(value_bytes) => parts::<K>(start, value_bytes),
-            None if !may_read && reads.is_empty() => {
-                return Err(Error::WouldBlock(Error::BLOCKED_ON_READ));
-            }
-            None if !may_read => break,
-            None => {
-                let (segment, place) =
-                    read::segment_at(lane, location).ok_or(Error::Closed("segment"))?;
-                if segment.file().is_some() {
-                    wants.push(Want { item: reads.len(), location, segment, place });
-                    (0..0, 0..0)
-                } else {
-                    // It spans blocks, and all of them are in the tail.
-                    append_alone::<K>(lane, &segment, place, want_values, bytes)?
-                }
-            }
-        };
-        reads.push(Read { location, key, value });
-    }
-    read_wants(map, lane, &wants, want_values, (&mut reads, bytes))?;
-    Ok(reads)
-}
-
-/// Where key and value are in a record that starts at `start`.
-fn parts<K: Key>(start: usize, value_bytes: usize) -> (Range<usize>, Range<usize>) {
-    let key = start + HEADER_BYTES;
-    let value = key + K::BYTES;
-    (key..value, value..value + value_bytes)
-}
-
-/// Reads what is in files.
-fn read_wants<K: Key>(
-    map: &DiskMap<K>,
-    lane: &Lane,
-    wants: &[Want],
-    want_values: bool,
-    (reads, bytes): (&mut [Read], &mut Vec<u8>),
-) -> Result<()> {
-    let mut runs = runs(wants, lane.segment_bytes());
-    let mut buffers = Vec::with_capacity(runs.len());
-    for run in &mut runs {
-        let alignment = run.align(lane.segment_bytes());
-        buffers.push(AlignedBuf::zeroed((run.end - run.start) as usize, alignment)?);
-    }
-    let results = map.read_runs(&runs, &mut buffers);
-    for ((run, buffer), readable) in runs.iter().zip(&buffers).zip(results) {
-        for want in &wants[run.wants.clone()] {
-            let place = want.place;
-            let rest = &buffer[(place.offset_bytes() - run.start) as usize..];
-            let seed = record::crc_seed(want.segment.seed, place.unit_in_segment);
-            let (key, value) = match record::decode(rest, K::BYTES, seed) {
-                Ok(record) if readable => append(&record, want_values, bytes),
-                // Longer than was read, in part in the tail, or an error: once more, alone.
-                _ => append_alone::<K>(lane, &want.segment, place, want_values, bytes)?,
-            };
-            reads[want.item] = Read { location: want.location, key, value };
-        }
-    }
-    Ok(())
-}
-
-/// Appends key and value of a record; returns where they are.
-fn append(
-    record: &record::Record<'_>,
-    want_values: bool,
-    bytes: &mut Vec<u8>,
-) -> (Range<usize>, Range<usize>) {
-    let start = bytes.len();
-    bytes.extend_from_slice(record.key);
-    let key = start..bytes.len();
-    bytes.extend_from_slice(if want_values { record.value } else { &[] });
-    let value = key.end..bytes.len();
-    (key, value)
-}
-
-/// Reads one record, block by block, and appends it.
-fn append_alone<K: Key>(
-    lane: &Lane,
-    segment: &Segment,
-    place: Place,
-    want_values: bool,
-    bytes: &mut Vec<u8>,
-) -> Result<(Range<usize>, Range<usize>)> {
-    let whole = read::whole_record(lane, segment, place, K::BYTES)?;
-    let seed = record::crc_seed(segment.seed, place.unit_in_segment);
-    let record = record::decode(&whole, K::BYTES, seed)
-        .map_err(|why| read::corrupt(segment, place.offset_bytes(), why))?;
-    Ok(append(&record, want_values, bytes))
 }

@@ -13,7 +13,7 @@
 //! `write`, `lookup` and `batch` are the operations; `confirm` and `read` turn matching tags into
 //! answers; `log` is where records are appended; `generation` is one life of the content. `rotate`
 //! replaces it, `iterate` visits all of it, `transfer` copies from another map. `compaction` gets
-//! the space of dead records back, `durable` lets a map outlive its process, `check` verifies and
+//! the space of dead records back, `rehash` hands the index keys that it needs, `durable` lets a map outlive its process, `check` verifies and
 //! mends what it left on disk. docs/design.md (sections 3 to 6) has the invariants and the
 //! linearization points.
 //!
@@ -31,8 +31,10 @@ mod key;
 mod log;
 mod lookup;
 mod op;
+mod places;
 mod plan;
 mod read;
+mod rehash;
 mod ring;
 mod rotate;
 mod space;
@@ -65,8 +67,10 @@ use self::log::writeback::Shared;
 use self::op::Options;
 use self::plan::{Layout, Plan};
 use self::read::Scratch;
+use self::rehash::Rehasher;
 use self::rotate::Ground;
 use self::stats::Counters;
+use crate::hash::keyed::{KeyHash, KeyedHasher};
 use crate::memory::MemoryReserve;
 use crate::runtime::{Runtime, Tick};
 use crate::settings::{Durability, TxMapSettings};
@@ -106,6 +110,7 @@ pub struct DiskMap<K: Key> {
     next_generation: Mutex<u64>,
     plan: Arc<Plan>,
     compaction: Arc<Worker>,
+    rehasher: Arc<Rehasher>,
     /// None in an ephemeral map.
     durable: Option<Durable>,
     /// This is a content that a rotation or an iteration holds on to: it takes no writes.
@@ -171,6 +176,7 @@ impl<K: Key> DiskMap<K> {
         let durable = found.map(recover).transpose()?;
         let generation = Arc::new(ArcSwap::from_pointee(generation));
         let compaction = compaction_worker::<K>(runtime, settings, &shared, &generation);
+        let rehasher = Rehasher::start(runtime, &plan, &shared, &generation, (hash_key::<K>, K::BYTES));
         let ticker = AgeFlush::start(&generation, settings, &directories);
         Ok(Self {
             shared,
@@ -181,6 +187,7 @@ impl<K: Key> DiskMap<K> {
             next_generation: Mutex::new(number + 1),
             plan,
             compaction,
+            rehasher,
             durable,
             is_view: false,
             _ticker: ticker,
@@ -384,6 +391,8 @@ impl<K: Key> DiskMap<K> {
             slow_confirms: self.counters.slow_confirms.load(Ordering::Relaxed),
             waits: self.shared.tail.waits(),
             splits: index.splits,
+            rehashes: index.rehashes,
+            rehash_failures: self.rehasher.failures(),
             failed: u64::from(self.shared.failure.is_set()),
             ..MapStats::default()
         };
@@ -413,6 +422,7 @@ impl<K: Key> Drop for DiskMap<K> {
         if self.is_view {
             return;
         }
+        self.rehasher.close();
         self.compaction.close();
         if self.durable.is_some()
             && self.shared.failure.check().is_ok()
@@ -435,9 +445,14 @@ fn compaction_worker<K: Key>(
         storage: Arc::clone(runtime.storage()),
         events: Arc::clone(runtime.events()),
         bell: runtime.background().bell(),
-        hash_key: |hasher, bytes| K::from_bytes(bytes).map(|key| key.hash(hasher)),
+        hash_key: hash_key::<K>,
     };
     Worker::new(parts, &settings.compaction)
+}
+
+/// The hash of a key's bytes.
+fn hash_key<K: Key>(hasher: &KeyedHasher, bytes: &[u8]) -> Option<KeyHash> {
+    K::from_bytes(bytes).map(|key| key.hash(hasher))
 }
 
 /// Flushes what has been in RAM alone for too long. Of a generation that another one has replaced

@@ -15,6 +15,7 @@ use super::space::Space;
 use crate::index::{IndexOptions, ScanKernel};
 use crate::memory::no_explicit_pages;
 use crate::runtime::Runtime;
+use crate::runtime::background::Bell;
 use crate::settings::{Durability, KernelChoice, TxMapSettings};
 use crate::storage::{HugePages, Mapping, Storage};
 use crate::{Error, Result};
@@ -24,6 +25,8 @@ use crate::{Error, Result};
 pub(super) struct Plan {
     pub(super) settings: TxMapSettings,
     pub(super) index: IndexOptions,
+    /// Rung by an index that has a page to be built anew.
+    pub(super) rehash_bell: Arc<Bell>,
     pub(super) direct: bool,
     pub(super) store_id: u64,
     /// The secret of the keyed hash, in a durable map.
@@ -39,7 +42,10 @@ impl Plan {
         durable: Option<&Identity>,
     ) -> Self {
         let process = runtime.settings();
+        let rehash_bell = runtime.background().bell();
         let index = IndexOptions {
+            rehash_splits: settings.rehash_splits,
+            rehasher: Some(Arc::clone(&rehash_bell) as _),
             expected_entries: settings.expected_entries,
             huge_pages: process.huge_pages,
             ready_bytes: settings.index_reserve_bytes,
@@ -53,6 +59,7 @@ impl Plan {
         Self {
             settings: settings.clone(),
             index,
+            rehash_bell,
             direct: process.direct_io,
             store_id: durable.map_or(store_id, |identity| identity.store_id),
             secret: durable.map(|identity| identity.secret),

@@ -84,6 +84,7 @@ impl<K: Key> DiskMap<K> {
         old.retire();
         // Nor must what compaction had left to do in it.
         self.compaction.generation_changed();
+        self.rehasher.generation_changed();
         Ok(old)
     }
 
@@ -142,6 +143,7 @@ impl<K: Key> DiskMap<K> {
             next_generation: Mutex::new(0),
             plan: Arc::clone(&self.plan),
             compaction: Arc::clone(&self.compaction),
+            rehasher: Arc::clone(&self.rehasher),
             durable: None,
             is_view: true,
             _ticker: ticker,

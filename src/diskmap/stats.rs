@@ -39,6 +39,10 @@ pub struct MapStats {
     pub waits: u64,
     /// Page splits of the index.
     pub splits: u64,
+    /// Base pages of the index that were built anew from their keys.
+    pub rehashes: u64,
+    /// Of those that were begun, the ones that were given up for an error; the event says which.
+    pub rehash_failures: u64,
     /// 1 if the map has failed and takes no more writes.
     pub failed: u64,
     /// Merges of segments that were completed.

@@ -84,6 +84,10 @@ pub struct blocktier_txmap_stats_t {
     pub pending_compaction_bytes: u64,
     /// Segments that compaction found damaged and leaves alone.
     pub damaged_segments: u64,
+    /// Base pages of the index that were built anew from their keys.
+    pub rehashes: u64,
+    /// Of those that were begun, the ones that were given up for an error; the event says which.
+    pub rehash_failures: u64,
 }
 
 impl From<MapStats> for blocktier_txmap_stats_t {
@@ -107,6 +111,8 @@ impl From<MapStats> for blocktier_txmap_stats_t {
             dead_bytes: stats.dead_bytes,
             pending_compaction_bytes: stats.pending_compaction_bytes,
             damaged_segments: stats.damaged_segments,
+            rehashes: stats.rehashes,
+            rehash_failures: stats.rehash_failures,
         }
     }
 }

@@ -48,6 +48,13 @@ impl Bucket {
         self.slots[slot].store(word | kept, Relaxed);
     }
 
+    /// Empties all slots and the overflow bit.
+    pub fn clear(&self) {
+        for slot in &self.slots {
+            slot.store(0, Relaxed);
+        }
+    }
+
     /// Overwrites all slots and the overflow bit with those of `from`.
     pub fn copy_from(&self, from: &Self) {
         for (to, from) in self.slots.iter().zip(&from.slots) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-use super::home::other_bucket;
+use super::home::{Home, other_bucket};
 use super::slot::{SECONDARY, is_secondary, tag};
 use super::*;
 use crate::memory::MemoryReserve;
@@ -35,7 +35,7 @@ fn check(index: &Index) {
                 let seen = index.directory.leaf(
                     &index.arena,
                     shard,
-                    home::Home { tag: tag(word), bucket_bits: 0, base_page: leaf.base_page(index) },
+                    Home { tag: tag(word), bucket_bits: 0, base_bits: leaf.base_bits(index) },
                 );
                 assert_eq!(seen.page, leaf.page, "the directory leads elsewhere");
             }
@@ -46,8 +46,14 @@ fn check(index: &Index) {
 }
 
 impl directory::Leaf {
-    fn base_page(&self, index: &Index) -> u32 {
-        (self.root() % index.directory.base_pages() as usize) as u32
+    /// Base bits that lead to this leaf's root and entry.
+    fn base_bits(&self, index: &Index) -> u32 {
+        let (page, pages) = (self.root() as u64, u64::from(index.directory.base_pages()));
+        // The middle of the entry's part of the base page's part.
+        let entry = self.entry();
+        let depth = index.directory.hash_depth(self.root());
+        let fraction = ((2 * entry as u64 + 1) << 31) >> depth;
+        (((page % pages) << 32 | fraction) / pages + 1) as u32
     }
 }
 
@@ -407,14 +413,14 @@ fn a_reader_that_was_overtaken_looks_again() {
     for i in 0..200 {
         let h = hash(i, 1);
         let page = |guard: &ShardGuard<'_>| {
-            index.view(guard.header, &index.directory.leaf(&index.arena, 0, index.home(h)))
+            index.view(guard.header, &index.directory.leaf(&index.arena, 0, Home::of(h)))
         };
         {
             // As a kick does it: to its other bucket, if that has room.
             let guard = index.lock(h);
             let page = page(&guard);
-            let spot = page.find(index.home(h), at(i + 1)).unwrap();
-            let bucket = other_bucket(index.home(h).tag, spot.bucket, page.buckets.len());
+            let spot = page.find(Home::of(h), at(i + 1)).unwrap();
+            let bucket = other_bucket(Home::of(h).tag, spot.bucket, page.buckets.len());
             if let (true, Some(slot)) =
                 (bucket != spot.bucket, page.buckets[bucket].words().position(slot::is_empty))
             {
@@ -461,7 +467,7 @@ fn every_change_moves_the_version() {
     for i in 0..2_000 {
         index.lock(hash(i, 1)).insert(hash(i, 1), at(i + 1), 0).unwrap();
         let mut guard = index.lock(h);
-        let leaf = index.directory.leaf(&index.arena, 0, index.home(h));
+        let leaf = index.directory.leaf(&index.arena, 0, Home::of(h));
         let before = index.stats();
         moved("insert");
         // Rebuilds or splits as soon as that is of use; nothing else happens to the shard here.

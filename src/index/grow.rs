@@ -142,10 +142,16 @@ impl ShardGuard<'_> {
         }
         let buckets = leaf.page.units();
         let doubled = self.index.directory.prepare_split(arena, leaf)?;
-        let high = Packed::new_page(arena, buckets, depth + 1)?;
         let subtree = match leaf.subtree {
             Packed::NONE => Packed::NONE,
-            _ => Packed::new_subtree(arena, buckets)?,
+            _ => self.index.pool.subtree(arena, buckets)?,
+        };
+        let high = match self.index.pool.page(arena, buckets, depth + 1) {
+            Ok(high) => high,
+            Err(error) => {
+                self.index.pool.give(Packed::NONE, subtree);
+                return Err(error);
+            }
         };
         let high_leaf = leaf.with(high, subtree);
         let high_page = self.index.view(self.header, &high_leaf);
@@ -168,11 +174,18 @@ impl ShardGuard<'_> {
         bump(&self.header.pages);
         bump(&self.header.splits);
         self.header.depth_max.fetch_max(depth + 1, Relaxed);
+        if let (Some(rehasher), true) = (&self.index.rehasher, depth + 1 > self.index.splits) {
+            rehasher.ring();
+        }
         Ok(true)
     }
 
     /// Moves stash entries into pages that have room for them now.
     pub(super) fn empty_stash(&mut self) {
+        if self.header.is_recording() {
+            // What leaves it would have to be noted; while it has entries, nothing is rehashed.
+            return;
+        }
         let stash = self.index.stash(self.shard);
         // From the end: removing puts the last entry, which was looked at, in the place of another.
         for i in (0..stash.len()).rev() {
@@ -202,7 +215,7 @@ fn fill_scratch(old: &Page<'_>, buckets: usize) -> Result<Scratch> {
             continue;
         };
         let entry = Entry {
-            home: Home { tag: slot::tag(word), bucket_bits, base_page: 0 },
+            home: Home { tag: slot::tag(word), bucket_bits, base_bits: 0 },
             location,
             subtree: old.subtree_index(spot).unwrap_or(0),
         };

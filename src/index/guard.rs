@@ -7,6 +7,7 @@ use super::location::Location;
 use super::packed::Packed;
 use super::page::Entry;
 use super::probe::{Collect, Found};
+use super::rehash::Change;
 use super::shard::Header;
 use super::slot::SECONDARY;
 use super::version_lock::Locked;
@@ -100,7 +101,7 @@ impl<'a> ShardGuard<'a> {
     #[inline(always)]
     fn home(&self, h: KeyHash) -> Home {
         debug_assert_eq!(super::shard_of(h), self.shard, "a key of another shard");
-        self.index.home(h)
+        Home::of(h)
     }
 
     #[inline(always)]
@@ -154,16 +155,16 @@ impl<'a> ShardGuard<'a> {
 
     #[inline(always)]
     fn complete(&mut self, placed: bool, entry: Entry) -> Result<()> {
-        if !placed {
-            self.insert_with_more_room(entry)?;
+        if placed || self.insert_with_more_room(entry)? {
+            self.record(|| Change::Insert(entry));
         }
         self.header.set_entries(self.header.entries() + 1);
         Ok(())
     }
 
-    /// Makes what was missing: a page, subtree indexes, room.
+    /// Makes what was missing: a page, subtree indexes, room. False if the entry is in the stash.
     #[cold]
-    fn insert_with_more_room(&mut self, entry: Entry) -> Result<()> {
+    fn insert_with_more_room(&mut self, entry: Entry) -> Result<bool> {
         loop {
             let leaf = self.index.directory.leaf(&self.index.arena, self.shard, entry.home);
             if leaf.page.is_none() {
@@ -175,11 +176,11 @@ impl<'a> ShardGuard<'a> {
                 stash.reserve(1)?;
                 let _section = self.header.begin_write();
                 stash.push(entry);
-                return Ok(());
+                return Ok(false);
             }
             let place = Place { index: self.index, shard: self.shard, entry };
             if self.index.kernel.dispatch(place) {
-                return Ok(());
+                return Ok(true);
             }
         }
     }
@@ -219,6 +220,7 @@ impl<'a> ShardGuard<'a> {
                 let leaf = self.index.directory.leaf(&self.index.arena, self.shard, home);
                 let page = self.index.view(self.header, &leaf);
                 let side = page.word(spot) & SECONDARY;
+                self.record(|| Change::Replace { home, old, new, subtree: subtree_index });
                 let _section = self.header.begin_write();
                 let word = home.primary_word() | side | new.units();
                 page.buckets[spot.bucket].store(spot.slot, word);
@@ -242,9 +244,13 @@ impl<'a> ShardGuard<'a> {
     /// Removes an entry of the key. False when `location` is not there.
     #[must_use]
     pub fn remove(&mut self, h: KeyHash, location: Location) -> bool {
-        let Some(found) = self.index.find(self.shard, self.home(h), location) else {
+        let home = self.home(h);
+        let Some(found) = self.index.find(self.shard, home, location) else {
             return false;
         };
+        if matches!(found, Found::Page(..)) {
+            self.record(|| Change::Remove(home, location));
+        }
         {
             let _section = self.header.begin_write();
             match found {
@@ -282,6 +288,8 @@ impl<'a> ShardGuard<'a> {
                     self.add_subtree(home)?;
                 }
                 let leaf = self.index.directory.leaf(&self.index.arena, self.shard, home);
+                let subtree = Some(index);
+                self.record(|| Change::Replace { home, old: location, new: location, subtree });
                 let _section = self.header.begin_write();
                 self.index.view(self.header, &leaf).set_subtree_index(spot, index);
                 Ok(true)
@@ -296,9 +304,9 @@ impl<'a> ShardGuard<'a> {
         }
     }
 
-    /// Calls `f` with each entry's location and subtree index.
-    pub(super) fn for_each(&self, mut f: impl FnMut(Location, u16)) {
-        self.index.directory.for_each_leaf(&self.index.arena, self.shard, |leaf| {
+    /// Calls `f` with location and subtree index of each entry in a page of a root.
+    pub(super) fn for_each_of(&self, root: usize, mut f: impl FnMut(Location, u16)) {
+        self.index.directory.for_each_leaf_of(&self.index.arena, root, |leaf| {
             let page = self.index.view(self.header, &leaf);
             for (spot, word) in page.occupied() {
                 if let Some(location) = super::slot::location(word) {
@@ -306,6 +314,13 @@ impl<'a> ShardGuard<'a> {
                 }
             }
         });
+    }
+
+    /// Calls `f` with each entry's location and subtree index.
+    pub(super) fn for_each(&self, mut f: impl FnMut(Location, u16)) {
+        for root in self.index.directory.roots(self.shard) {
+            self.for_each_of(root, &mut f);
+        }
         let stash = self.index.stash(self.shard);
         for entry in (0..stash.len()).filter_map(|i| stash.get(i)) {
             f(entry.location, entry.subtree);

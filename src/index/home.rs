@@ -4,8 +4,11 @@
 //! lo  63........52 51...................28 27..............12 11..........0
 //!     shard (12)   tag (24)                bucket bits (16)   unused
 //! hi  63.............................32 31...............................0
-//!     base page bits (32)               unused
+//!     base bits (32)                    unused
 //! ```
+//!
+//! Base bits times the number of base pages: the upper half says which base page, the lower half
+//! is left for directories by hash (`directory`).
 //!
 //! A page of `n` buckets gives a key two of them: the primary from the bucket bits, and the
 //! alternate, `(T(tag) - primary) mod n`. The same formula leads back, for every `n`, so a slot
@@ -27,19 +30,17 @@ pub fn shard_of(h: KeyHash) -> usize {
 pub(super) struct Home {
     pub tag: u32,
     pub bucket_bits: u16,
-    pub base_page: u32,
+    pub base_bits: u32,
 }
 
 impl Home {
-    /// The place of a key in an index with `base_pages` per shard.
     #[inline(always)]
-    pub fn of(h: KeyHash, base_pages: u32) -> Self {
+    pub fn of(h: KeyHash) -> Self {
         Self {
             tag: (h.lo >> 28) as u32 & ((1 << TAG_BITS) - 1),
             // The low 16 bits of what is left.
             bucket_bits: (h.lo >> 12) as u16,
-            // Below `base_pages`.
-            base_page: (((h.hi >> 32) * u64::from(base_pages)) >> 32) as u32,
+            base_bits: (h.hi >> 32) as u32,
         }
     }
 
@@ -77,11 +78,11 @@ mod tests {
 
     #[test]
     fn parts_cover_their_bits() {
-        let ones = Home::of(KeyHash { hi: u64::MAX, lo: u64::MAX }, 7);
-        assert_eq!((ones.tag, ones.bucket_bits, ones.base_page), (0xff_ffff, 0xffff, 6));
+        let ones = Home::of(KeyHash { hi: u64::MAX, lo: u64::MAX });
+        assert_eq!((ones.tag, ones.bucket_bits, ones.base_bits), (0xff_ffff, 0xffff, u32::MAX));
         assert_eq!(shard_of(KeyHash { hi: 0, lo: u64::MAX }), SHARDS - 1);
         let shard_only = KeyHash { hi: 0, lo: 0xfff << 52 };
-        assert_eq!(Home::of(shard_only, 7), Home { tag: 0, bucket_bits: 0, base_page: 0 });
+        assert_eq!(Home::of(shard_only), Home { tag: 0, bucket_bits: 0, base_bits: 0 });
         assert_eq!(ones.primary(7), 6);
     }
 

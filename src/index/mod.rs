@@ -8,8 +8,8 @@
 //!
 //! The hash picks a shard; the `directory` leads to a page of up to 256 `bucket`s; the key
 //! lives in one of two buckets of that page, chosen as `home` says, or in the shard's `stash`.
-//! Pages grow and split as `grow` says, of the sizes in `sizing`. All memory comes from the
-//! `arena` and goes with the index.
+//! Pages grow and split as `grow` says, of the sizes in `sizing`, and are built anew from their keys
+//! as `rehash` says. All memory comes from the `arena` and goes with the index.
 //!
 //! # Threads
 //!
@@ -46,7 +46,11 @@ mod many_tests;
 mod options;
 mod packed;
 mod page;
+mod pool;
 mod probe;
+mod rehash;
+#[cfg(test)]
+mod rehash_tests;
 mod shard;
 mod sizing;
 mod slot;
@@ -67,8 +71,11 @@ use arena::Arena;
 use bucket::KernelChoice;
 use directory::Directory;
 use guard::InsertNew;
+use home::Home;
 use packed::Packed;
+use pool::Pool;
 use probe::Probe;
+use rehash::Recorder;
 use shard::Header;
 
 pub(crate) use bucket::prefetch as prefetch_line;
@@ -79,6 +86,8 @@ pub use home::shard_of;
 pub use location::Location;
 pub(crate) use many::Purpose;
 pub use options::{IndexOptions, ScanKernel};
+pub use rehash::Ring;
+pub(crate) use rehash::{Fit, Noted, Rehash, Wanted};
 pub use stats::IndexStats;
 
 /// Shards of an index.
@@ -106,6 +115,11 @@ pub struct Index {
     headers: Vec<Header>,
     directory: Directory,
     arena: Arc<Arena>,
+    pool: Pool,
+    recorder: Recorder,
+    /// See [`IndexOptions::rehash_splits`].
+    splits: u32,
+    rehasher: Option<Arc<dyn Ring>>,
     subtree_bytes: AtomicU64,
     /// Writers are refused; see `freeze`.
     frozen: AtomicBool,
@@ -160,6 +174,10 @@ impl Index {
             headers,
             directory,
             arena,
+            pool: Pool::default(),
+            recorder: Recorder::default(),
+            splits: options.rehash_splits,
+            rehasher: options.rehasher.clone(),
             subtree_bytes: AtomicU64::new(0),
             frozen: AtomicBool::new(false),
         })
@@ -183,7 +201,7 @@ impl Index {
     /// The part of `prefetch_directory` without the header.
     #[inline(always)]
     fn prefetch_way(&self, h: KeyHash) {
-        self.directory.prefetch(&self.arena, shard_of(h), self.home(h));
+        self.directory.prefetch(&self.arena, shard_of(h), Home::of(h));
     }
 
     /// Starts to bring near what a probe of `h` reads first, its primary bucket. Some ten to
@@ -191,7 +209,7 @@ impl Index {
     #[inline]
     pub fn prefetch(&self, h: KeyHash) {
         let shard = shard_of(h);
-        let home = self.home(h);
+        let home = Home::of(h);
         let page = self.directory.page(&self.arena, shard, home);
         if !page.is_none() {
             let buckets = page.buckets(&self.arena);
@@ -203,7 +221,7 @@ impl Index {
     /// [`prefetch_room`](Self::prefetch_room) is the one for insertions.
     #[inline]
     pub fn prefetch_alternate(&self, h: KeyHash) {
-        let home = self.home(h);
+        let home = Home::of(h);
         let page = self.directory.page(&self.arena, shard_of(h), home);
         if !page.is_none() {
             let buckets = page.buckets(&self.arena);
@@ -219,7 +237,7 @@ impl Index {
     /// primary looks full.
     #[inline]
     pub fn prefetch_room(&self, h: KeyHash) {
-        let home = self.home(h);
+        let home = Home::of(h);
         let page = self.directory.page(&self.arena, shard_of(h), home);
         if !page.is_none() {
             let buckets = page.buckets(&self.arena);
@@ -236,7 +254,7 @@ impl Index {
     /// for the primary to say whether it is needed would make two trips to memory of one.
     #[inline(always)]
     fn prefetch_both(&self, h: KeyHash) {
-        let home = self.home(h);
+        let home = Home::of(h);
         let page = self.directory.page(&self.arena, shard_of(h), home);
         if !page.is_none() {
             let buckets = page.buckets(&self.arena);
@@ -307,7 +325,7 @@ impl Index {
     /// Takes no lock.
     #[must_use]
     pub fn subtree_index(&self, h: KeyHash, location: Location) -> Option<u16> {
-        let (shard, home) = (shard_of(h), self.home(h));
+        let (shard, home) = (shard_of(h), Home::of(h));
         let header = &self.headers[shard];
         loop {
             let version = header.version_before_read();
@@ -328,7 +346,7 @@ impl Index {
         location: Location,
         known: &Candidates,
     ) -> Option<u16> {
-        let (shard, home) = (shard_of(h), self.home(h));
+        let (shard, home) = (shard_of(h), Home::of(h));
         let header = &self.headers[shard];
         let none = self.directory.leaf(&self.arena, shard, home).subtree.is_none()
             && header.stash_entries() == 0;
@@ -370,6 +388,10 @@ impl Index {
 
     fn count_subtree(&self, buckets: usize) {
         self.subtree_bytes.fetch_add(Packed::subtree_bytes(buckets) as u64, Relaxed);
+    }
+
+    fn discount_subtree(&self, buckets: usize) {
+        self.subtree_bytes.fetch_sub(Packed::subtree_bytes(buckets) as u64, Relaxed);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::rehash::{self, Ring};
 use crate::events::EventRing;
 use crate::memory::{MemoryReserve, Prepare};
 use crate::storage::HugePages;
@@ -40,6 +41,11 @@ pub struct IndexOptions {
     pub reserve: Option<Arc<dyn MemoryReserve>>,
     /// Who hears that there were not enough huge pages of those that were reserved.
     pub events: Option<Arc<EventRing>>,
+    /// How many tag bits splits may use before a page is to be built anew from its keys.
+    #[doc(hidden)]
+    pub rehash_splits: u32,
+    /// Who is told when there is such a page. None: it goes on with more false matches.
+    pub rehasher: Option<Arc<dyn Ring>>,
     /// Who touches the next piece of a growing index before it is needed; none: whoever uses it.
     pub preparer: Option<Arc<dyn Prepare>>,
 }
@@ -55,6 +61,8 @@ impl Default for IndexOptions {
             kernel: ScanKernel::Auto,
             reserve: None,
             events: None,
+            rehash_splits: rehash::SPLITS,
+            rehasher: None,
             preparer: None,
         }
     }
@@ -70,6 +78,7 @@ impl std::fmt::Debug for IndexOptions {
             .field("cap_bytes", &self.cap_bytes)
             .field("kernel", &self.kernel)
             .field("reserve", &self.reserve.is_some())
+            .field("rehasher", &self.rehasher.is_some())
             .field("preparer", &self.preparer.is_some())
             .finish()
     }

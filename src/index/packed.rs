@@ -12,6 +12,8 @@
 //! |---|---|---|---|
 //! | directory root | a page | buckets | 0 |
 //! | directory root | a subdirectory | 1 | log2 of its pages, from 1 |
+//! | directory root | a directory by hash | 2 | log2 of its entries, from 1 |
+//! | directory by hash | as a directory root, but no directory by hash | | |
 //! | subdirectory | a page | buckets | tag bits that splits have used, from 1 |
 //! | beside a page's word | its subtree indexes | buckets | 0 |
 //! | shard header | the stash | 1 | log2 of its entries |
@@ -26,6 +28,8 @@ use crate::{Error, Result};
 const DEPTH_MASK: u64 = 63;
 const ADDRESS_BITS: u32 = 48;
 const ADDRESS_MASK: u64 = (1 << ADDRESS_BITS) - 1 - DEPTH_MASK;
+/// Tells a directory by hash from a subdirectory.
+const HASH_DIRECTORY_UNITS: usize = 2;
 /// Bytes of the side array per bucket: 16 bucket bits per slot.
 const SIDE_BYTES: usize = SLOTS * size_of::<u16>();
 
@@ -49,6 +53,11 @@ impl Packed {
     /// Memory for a subdirectory of `1 << depth` pages.
     pub fn new_directory(arena: &Arena, depth: u32) -> Result<Self> {
         Self::allocate(arena, (2 * size_of::<u64>()) << depth, 1, depth)
+    }
+
+    /// Memory for a directory by hash of `1 << depth` entries.
+    pub fn new_hash_directory(arena: &Arena, depth: u32) -> Result<Self> {
+        Self::allocate(arena, (2 * size_of::<u64>()) << depth, HASH_DIRECTORY_UNITS, depth)
     }
 
     /// Memory for the subtree indexes of a page of `buckets`, all 0.
@@ -108,6 +117,12 @@ impl Packed {
         (self.0 & DEPTH_MASK) as u32
     }
 
+    /// Whether a root's word of a depth other than 0 refers to a directory by hash.
+    #[inline(always)]
+    pub fn is_by_hash(self) -> bool {
+        self.units() == HASH_DIRECTORY_UNITS
+    }
+
     #[inline(always)]
     pub fn units(self) -> usize {
         (self.0 >> ADDRESS_BITS) as usize + 1
@@ -134,7 +149,8 @@ impl Packed {
         self.slice(arena, size_of::<Bucket>() * self.units(), SLOTS * self.units())
     }
 
-    /// The page words of a subdirectory, then the words of their subtree indexes.
+    /// The page words of a subdirectory, or the words of a directory by hash, then the words of
+    /// their subtree indexes.
     #[inline(always)]
     pub fn directory(self, arena: &Arena) -> &[AtomicU64] {
         self.slice(arena, 0, 2 << self.depth())

@@ -244,7 +244,7 @@ mod tests {
             home: Home {
                 tag: (mixed >> 40) as u32,
                 bucket_bits: (mixed >> 16) as u16,
-                base_page: 0,
+                base_bits: 0,
             },
             location: Location::new(i).unwrap(),
             subtree: (i % 65_521) as u16,

@@ -28,7 +28,7 @@ impl Operation for Probe<'_> {
         let shard = shard_of(self.h);
         let header = &self.index.headers[shard];
         let mut found = Candidates::at(header.version_before_read());
-        self.index.collect(k, shard, self.index.home(self.h), &mut found);
+        self.index.collect(k, shard, Home::of(self.h), &mut found);
         if header.is_still(found.version()) { found } else { self.again() }
     }
 }
@@ -42,7 +42,7 @@ impl Probe<'_> {
         let header = &self.index.headers[shard];
         loop {
             let mut found = Candidates::at(header.version_before_read());
-            self.index.collect(Scalar, shard, self.index.home(self.h), &mut found);
+            self.index.collect(Scalar, shard, Home::of(self.h), &mut found);
             if header.is_still(found.version()) {
                 return found;
             }
@@ -76,11 +76,6 @@ pub(super) enum Found {
 }
 
 impl Index {
-    #[inline(always)]
-    pub(super) fn home(&self, h: KeyHash) -> Home {
-        Home::of(h, self.directory.base_pages())
-    }
-
     /// Adds the locations of all slots that match `home`.
     #[inline(always)]
     fn collect<K: Kernel>(&self, k: K, shard: usize, home: Home, found: &mut Candidates) {

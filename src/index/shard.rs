@@ -1,7 +1,7 @@
 //! The header of a shard: lock and version, counters, stash.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 use super::packed::Packed;
 use super::version_lock::VersionLock;
@@ -13,6 +13,8 @@ pub(super) struct Header {
     lock: VersionLock,
     /// Buckets of a full page; constant.
     frame_buckets: AtomicU32,
+    /// Changes are noted for a rehash.
+    recording: AtomicBool,
     entries: AtomicU64,
     stash: AtomicU64,
     stash_entries: AtomicU32,
@@ -20,6 +22,7 @@ pub(super) struct Header {
     pub splits: AtomicU32,
     pub rebuilds: AtomicU32,
     pub depth_max: AtomicU32,
+    pub rehashes: AtomicU32,
 }
 
 const _: () = assert!(size_of::<Header>() == 64);
@@ -37,6 +40,16 @@ impl Header {
 
     pub fn frame_buckets(&self) -> usize {
         self.frame_buckets.load(Relaxed) as usize
+    }
+
+    #[inline(always)]
+    pub fn is_recording(&self) -> bool {
+        self.recording.load(Relaxed)
+    }
+
+    /// Under the lock.
+    pub fn set_recording(&self, recording: bool) {
+        self.recording.store(recording, Relaxed);
     }
 
     pub fn entries(&self) -> u64 {
@@ -79,8 +92,6 @@ impl std::ops::Deref for Header {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
-
     use super::*;
 
     #[test]

@@ -8,8 +8,11 @@
 //!
 //! ```text
 //! 63.............48 47...................16 15.............0
-//! subtree index     base page               bucket bits
+//! subtree index     base bits               bucket bits
 //! ```
+//!
+//! Entries that were left over when a small page grew have no base bits (0): such a page never knew
+//! them. So entries are told apart without them, and a shard that has any is not rehashed.
 //!
 //! Writes happen under the shard's lock in write sections, reads race with them like all others.
 
@@ -53,7 +56,7 @@ impl<'a> Stash<'a> {
                 tag: slot::tag(word),
                 // 16 and 32 bits after the shifts.
                 bucket_bits: rest as u16,
-                base_page: (rest >> 16) as u32,
+                base_bits: (rest >> 16) as u32,
             },
             location: slot::location(word)?,
             subtree: (rest >> SUBTREE_SHIFT) as u16,
@@ -64,13 +67,14 @@ impl<'a> Stash<'a> {
     pub fn matches(&self, home: Home) -> impl Iterator<Item = Location> + '_ {
         (0..self.len())
             .filter_map(|i| self.get(i))
-            .filter(move |entry| entry.home == home)
+            .filter(move |entry| same_place(entry.home, home))
             .map(|entry| entry.location)
     }
 
     pub fn find(&self, home: Home, location: Location) -> Option<usize> {
         (0..self.len()).find(|&i| {
-            self.get(i).is_some_and(|entry| entry.home == home && entry.location == location)
+            self.get(i)
+                .is_some_and(|entry| same_place(entry.home, home) && entry.location == location)
         })
     }
 
@@ -104,7 +108,7 @@ impl<'a> Stash<'a> {
     pub fn set(&self, i: usize, entry: Entry) {
         let words = self.header.stash().stash(self.arena);
         let rest = u64::from(entry.home.bucket_bits)
-            | u64::from(entry.home.base_page) << 16
+            | u64::from(entry.home.base_bits) << 16
             | u64::from(entry.subtree) << SUBTREE_SHIFT;
         words[2 * i].store(entry.home.primary_word() | entry.location.units(), Relaxed);
         words[2 * i + 1].store(rest, Relaxed);
@@ -120,13 +124,18 @@ impl<'a> Stash<'a> {
     }
 }
 
+/// Whether two keys are the same as far as pages tell; more may match than are meant.
+fn same_place(a: Home, b: Home) -> bool {
+    (a.tag, a.bucket_bits) == (b.tag, b.bucket_bits)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn entry(i: u64) -> Entry {
         let home =
-            Home { tag: i as u32 & 0xff_ffff, bucket_bits: i as u16, base_page: !(i as u32) };
+            Home { tag: i as u32 & 0xff_ffff, bucket_bits: i as u16, base_bits: !(i as u32) };
         Entry { home, location: Location::new(i + 1).unwrap(), subtree: (i * 7) as u16 }
     }
 

@@ -16,6 +16,8 @@ pub struct IndexStats {
     pub splits: u64,
     /// Growing pages that were rebuilt larger.
     pub rebuilds: u64,
+    /// Base pages that were built anew from their keys.
+    pub rehashes: u64,
     /// Entries in the shards' stashes.
     pub stash_entries: u64,
     /// Memory taken, in bytes; see [`Index::memory_bytes`].
@@ -59,6 +61,7 @@ impl Index {
             pages: sum.pages + u64::from(header.pages.load(Relaxed)),
             splits: sum.splits + u64::from(header.splits.load(Relaxed)),
             rebuilds: sum.rebuilds + u64::from(header.rebuilds.load(Relaxed)),
+            rehashes: sum.rehashes + u64::from(header.rehashes.load(Relaxed)),
             stash_entries: sum.stash_entries + header.stash_entries() as u64,
             memory_bytes: sum.memory_bytes,
             split_depth_max: sum.split_depth_max.max(header.depth_max.load(Relaxed)),

@@ -136,8 +136,9 @@ impl Bell {
     /// Asks for a turn.
     pub(crate) fn ring(&self) {
         self.rings.fetch_add(1, Ordering::AcqRel);
-        if !self.rung.swap(true, Ordering::AcqRel) {
-            self.hub.wake(self.id);
+        if !self.rung.swap(true, Ordering::AcqRel) && !self.hub.wake(self.id) {
+            // Nobody heard it: the next one is to be heard.
+            self.rung.store(false, Ordering::Release);
         }
     }
 
@@ -149,12 +150,14 @@ impl Bell {
 }
 
 impl Hub {
-    fn wake(self: &Arc<Self>, id: u64) {
+    /// False if there is no work to wake.
+    fn wake(self: &Arc<Self>, id: u64) -> bool {
         let mut state = self.state.lock();
         if state.stopped {
-            return;
+            return false;
         }
-        let Some(entry) = state.entries.iter_mut().find(|entry| entry.id == id) else { return };
+        let entry = state.entries.iter_mut().find(|entry| entry.id == id);
+        let Some(entry) = entry else { return false };
         entry.due = Some(Instant::now());
         if state.thread.is_none() {
             let hub = Arc::clone(self);
@@ -165,14 +168,15 @@ impl Hub {
                 Ok(thread) => state.thread = Some(thread),
                 Err(error) => {
                     drop(state);
-                    let text = format!("no background thread, so no compaction: {error}");
+                    let text = format!("no background thread, so no compaction and no rehashing: {error}");
                     self.events.push_once("background", EventLevel::Error, text);
-                    return;
+                    return false;
                 }
             }
         }
         drop(state);
         self.changed.notify_all();
+        true
     }
 
     fn run(&self) {

@@ -186,10 +186,15 @@ pub struct TxMapSettings {
     /// Bits of a location. For tests, which want to see locations used again.
     #[doc(hidden)]
     pub location_bits: u32,
+    /// Splits of a page of the index after which it is built anew from its keys. For tests.
+    #[doc(hidden)]
+    pub rehash_splits: u32,
 }
 
 /// Bits of a location in a slot of the index.
 pub(crate) const LOCATION_BITS: u32 = 38;
+/// Splits of a page of the index after which it is built anew.
+const REHASH_SPLITS: u32 = 8;
 
 impl Default for TxMapSettings {
     fn default() -> Self {
@@ -246,6 +251,7 @@ impl TxMapSettings {
                 .map(PathBuf::from),
             sync_on_seal: values.word(&table::TX_MAP_SYNC_ON_SEAL) == "on",
             location_bits: LOCATION_BITS,
+            rehash_splits: REHASH_SPLITS,
         }
     }
 

@@ -81,5 +81,7 @@ func (m TxMap) Stats() (TxMapStats, error) {
 		DeadBytes:              uint64(stats.dead_bytes),
 		PendingCompactionBytes: uint64(stats.pending_compaction_bytes),
 		DamagedSegments:        uint64(stats.damaged_segments),
+		Rehashes:               uint64(stats.rehashes),
+		RehashFailures:         uint64(stats.rehash_failures),
 	}, nil
 }

@@ -165,6 +165,9 @@ type TxMapStats struct {
 	DeadBytes, PendingCompactionBytes uint64
 	// DamagedSegments counts segments that compaction could not read and leaves alone.
 	DamagedSegments uint64
+	// Rehashes counts base pages of the index that were built anew from their keys, RehashFailures
+	// those that were given up for an error, of which an event tells.
+	Rehashes, RehashFailures uint64
 }
 
 // Flags of StartCheck, and of a CheckResult.

@@ -2,7 +2,7 @@
 //! reads in the queue together. No lock is held.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Result;
 use crate::diskmap::DiskMap;
@@ -14,7 +14,7 @@ use crate::diskmap::log::segment::{Place, Segment};
 use crate::diskmap::read::{self, GUESS_BYTES};
 use crate::hash::keyed::KeyHash;
 use crate::index::{Candidates, Location};
-use crate::storage::{AlignedBuf, FileRead, ReadRequest};
+use crate::storage::{AlignedBuf, FileRead, ReadRequest, Storage};
 
 /// Gaps up to this are read along.
 pub(in crate::diskmap) const GAP_BYTES: u64 = 16 << 10;
@@ -89,7 +89,7 @@ impl<K: Key> DiskMap<K> {
             let alignment = run.align(generation.lanes[0].segment_bytes());
             buffers.push(AlignedBuf::zeroed((run.end - run.start) as usize, alignment)?);
         }
-        let results = self.read_runs(&runs, &mut buffers);
+        let results = self.run_reader().read(&runs, &mut buffers);
         for ((run, buffer), readable) in runs.iter().zip(&buffers).zip(results) {
             if !readable {
                 continue;
@@ -134,11 +134,20 @@ impl<K: Key> DiskMap<K> {
         wants
     }
 
-    pub(in crate::diskmap) fn read_runs(
-        &self,
-        runs: &[Run],
-        buffers: &mut [AlignedBuf],
-    ) -> Vec<bool> {
+    pub(in crate::diskmap) fn run_reader(&self) -> RunReader<'_> {
+        RunReader { storage: self.storage.as_ref(), file_reads: &self.counters.file_reads }
+    }
+}
+
+/// Reads runs, and counts that.
+pub(in crate::diskmap) struct RunReader<'a> {
+    pub(in crate::diskmap) storage: &'a dyn Storage,
+    pub(in crate::diskmap) file_reads: &'a AtomicU64,
+}
+
+impl RunReader<'_> {
+    /// Reads all runs together, each into its buffer; whether each could be read.
+    pub(in crate::diskmap) fn read(&self, runs: &[Run], buffers: &mut [AlignedBuf]) -> Vec<bool> {
         let mut reads: Vec<FileRead<'_>> = Vec::with_capacity(runs.len());
         for (run, buffer) in runs.iter().zip(buffers) {
             if let Some(file) = run.segment.file() {
@@ -147,7 +156,7 @@ impl<K: Key> DiskMap<K> {
                 reads.push(FileRead { file, request });
             }
         }
-        self.counters.file_reads.fetch_add(reads.len() as u64, Ordering::Relaxed);
+        self.file_reads.fetch_add(reads.len() as u64, Ordering::Relaxed);
         self.storage.read_files(&mut reads);
         reads.into_iter().map(|read| read.request.result.is_ok()).collect()
     }

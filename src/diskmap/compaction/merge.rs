@@ -26,7 +26,7 @@ const STEP_UNITS: u32 = (1 << 20) / UNIT_BYTES as u32;
 const READ_ERRORS_MAX: u32 = 3;
 
 /// How to hash a stored key; none if it has the wrong length.
-pub(super) type HashKey = fn(&KeyedHasher, &[u8]) -> Option<KeyHash>;
+pub(in crate::diskmap) type HashKey = fn(&KeyedHasher, &[u8]) -> Option<KeyHash>;
 
 /// What came of a step.
 #[derive(Debug)]

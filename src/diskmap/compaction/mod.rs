@@ -15,7 +15,7 @@
 //! over.
 
 mod backpressure;
-mod merge;
+pub(in crate::diskmap) mod merge;
 mod relocate;
 mod size_tiered;
 mod strategy;

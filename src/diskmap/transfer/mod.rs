@@ -16,7 +16,7 @@ use self::staged::{Portion, STAGED_BYTES_MAX, Staged};
 use super::batch::cold::ColdItem;
 use super::batch::{Batch, BatchMemory, CHUNK, ColdQueue, ItemState, check_states};
 use super::confirm::Start;
-use super::iterate::read_cost;
+use super::places::read_cost;
 use super::key::Key;
 use super::op::{Op, Options};
 use super::read::Scratch;
