@@ -252,6 +252,10 @@ typedef struct blocktier_txmap_stats_t {
   uint64_t pending_compaction_bytes;
   // Segments that compaction found damaged and leaves alone.
   uint64_t damaged_segments;
+  // Base pages of the index that were built anew from their keys.
+  uint64_t rehashes;
+  // Of those that were begun, the ones that were given up for an error; the event says which.
+  uint64_t rehash_failures;
 } blocktier_txmap_stats_t;
 
 // What a write would meet now.
@@ -673,6 +677,16 @@ blocktier_status_t blocktier_transfer_step(struct blocktier_transfer_t *transfer
 // lost by any of them.
 blocktier_status_t blocktier_txmap_compact(const struct blocktier_txmap_t *map,
                                            struct blocktier_error_t *error);
+
+// Changes settings of compaction: `settings` is lines of `key = value` as in an open's settings,
+// with those alone that are to change (txMapCompaction...). A merge under way goes on as it was
+// begun, unless compaction is switched off; writers that wait are judged anew. They are this
+// process's and are not kept in the map's files. SETTING for what is out of range, contradicts
+// itself or is none of compaction's, FROZEN for what a rotation returned; nothing has changed then.
+blocktier_status_t blocktier_txmap_set_compaction(const struct blocktier_txmap_t *map,
+                                                  const char *settings,
+                                                  size_t settings_length,
+                                                  struct blocktier_error_t *error);
 
 // Changes from how many pending bytes on writers are delayed, the more the closer to
 // `stop_bytes`, and from how many on they wait; 0 is never. `max_delay_ms` is the longest delay.

@@ -179,6 +179,23 @@ func TestCompactAndBackpressure(t *testing.T) {
 	if err := m.SetBackpressure(txmap.Thresholds{StopBytes: 1}); err != nil || !state().Stopped {
 		t.Fatalf("%v %+v", err, state())
 	}
+	change := func(s settings.Settings) error { return m.SetCompaction(s) }
+	if err := change(settings.Settings{TxMapCompactionMinWidth: "1"}); !errors.Is(err,
+		blocktier.ErrSetting) {
+		t.Errorf("%v", err)
+	}
+	if err := change(settings.Settings{TxMapTail: "1G"}); !errors.Is(err, blocktier.ErrSetting) {
+		t.Errorf("%v", err)
+	}
+	// More dead bytes are allowed now than there are, so nobody waits for compaction.
+	if err := change(settings.Settings{TxMapCompactionSpace: "100000"}); err != nil ||
+		state().Stopped {
+		t.Errorf("%v %+v", err, state())
+	}
+	if err := change(settings.Settings{TxMapCompactionSpace: "200"}); err != nil ||
+		!state().Stopped {
+		t.Errorf("%v %+v", err, state())
+	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := m.Compact(ended); !errors.Is(err, context.Canceled) {

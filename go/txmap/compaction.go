@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/blocktier/blocktier/go/internal/ffi"
+	"github.com/blocktier/blocktier/go/settings"
 )
 
 // Backpressure is what a write meets while compaction is behind.
@@ -34,6 +35,16 @@ func (m *DiskTxMap[H, V]) Compact(ctx context.Context) error {
 	return m.core.use(func(handle ffi.TxMap) error {
 		return inSlot(ctx, true, func(bool) error { return handle.Compact() })
 	})
+}
+
+// SetCompaction changes settings of compaction: the TxMapCompaction fields of s that are set; the
+// others stay. A merge under way goes on as it was begun, unless compaction is switched off; writes
+// that wait are judged anew. The changes are this process's: a map that is opened again has the
+// settings that it is opened with. It fails with ErrSetting for a value out of range, two that
+// contradict each other, or a field of something else, and with ErrFrozen on a rotated map; nothing
+// has changed then.
+func (m *DiskTxMap[H, V]) SetCompaction(s settings.Settings) error {
+	return m.core.use(func(handle ffi.TxMap) error { return handle.SetCompaction(s.Text()) })
 }
 
 // SetBackpressure changes when writes wait for compaction; those that wait now are judged anew. The

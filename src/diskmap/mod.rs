@@ -58,7 +58,7 @@ pub use stats::MapStats;
 pub use transfer::{Progress, Transfer};
 
 use self::compaction::WorkerParts;
-use self::compaction::{Backpressure, Thresholds, Worker};
+use self::compaction::Worker;
 use self::confirm::Start;
 use self::directory::MapDirectory;
 use self::durable::{Durable, Found};
@@ -293,33 +293,6 @@ impl<K: Key> DiskMap<K> {
             directory.disk().submit(Box::new(move || drop(old)));
         }
         Ok(())
-    }
-
-    /// Compacts now, on this thread and at any rate, what the background would: until the settings
-    /// find nothing more to merge among the segments that are complete at the call. In a durable
-    /// map the space comes back at the next [`DiskMap::sync`].
-    ///
-    /// # Errors
-    /// `Corrupt` or `Io` if a segment could not be read; it is left alone from then on and the rest
-    /// was merged. `DiskFull` without room for a merge, `TimedOut` without room in the tail,
-    /// `OutOfMemory`, `Failed`; `Frozen` for what [`DiskMap::rotate`] returned. Nothing is lost by
-    /// any of them.
-    pub fn compact(&self) -> Result<()> {
-        if self.is_view {
-            return Err(Error::ROTATED);
-        }
-        self.compaction.compact(Duration::from_millis(self.plan.settings.write_timeout_ms))
-    }
-
-    /// Changes from when on writers wait for compaction; what waits now is judged anew.
-    pub fn set_backpressure(&self, thresholds: Thresholds) {
-        self.compaction.set_thresholds(thresholds);
-    }
-
-    /// What a write would meet now.
-    #[must_use]
-    pub fn backpressure(&self) -> Backpressure {
-        self.compaction.backpressure()
     }
 
     /// Starts to write out everything acknowledged so far; the ticket is for

@@ -1,5 +1,6 @@
 //! The transaction map: compacting now, and how long writers wait for compaction.
 
+use std::ffi::c_char;
 use std::time::Duration;
 
 use super::guard::{self, OK};
@@ -35,6 +36,28 @@ pub unsafe extern "C" fn blocktier_txmap_compact(
     unsafe {
         on_map(map, error, |map| {
             map.compact()?;
+            OK
+        })
+    }
+}
+
+/// Changes settings of compaction: `settings` is lines of `key = value` as in an open's settings,
+/// with those alone that are to change (txMapCompaction...). A merge under way goes on as it was
+/// begun, unless compaction is switched off; writers that wait are judged anew. They are this
+/// process's and are not kept in the map's files. SETTING for what is out of range, contradicts
+/// itself or is none of compaction's, FROZEN for what a rotation returned; nothing has changed then.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn blocktier_txmap_set_compaction(
+    map: *const blocktier_txmap_t,
+    settings: *const c_char,
+    settings_length: usize,
+    error: *mut blocktier_error_t,
+) -> blocktier_status_t {
+    // SAFETY: null or a live handle; `settings` has as many bytes.
+    unsafe {
+        on_map(map, error, |map| {
+            let text = guard::text(settings, settings_length, "settings")?;
+            map.set_compaction(&map.compaction_settings().changed_by(text)?)?;
             OK
         })
     }

@@ -30,6 +30,8 @@ use crate::{Error, Result};
 
 /// A directory by hash has at most this log2 of entries.
 const HASH_DEPTH_MAX: u32 = 24;
+/// Base pages per shard whose roots stay in the second cache: 32 KiB each.
+const ROOTS_IN_CACHE: u32 = 4;
 
 pub(super) struct Directory {
     /// `SHARDS * base_pages` page words, then as many words of subtree indexes.
@@ -161,10 +163,15 @@ impl Directory {
         Self::load(&word.directory(arena)[prefix])
     }
 
-    /// Starts to bring the key's entry of a subdirectory near, if there is one.
+    /// Starts to bring near what `page` reads: the roots where there are many of them, which no
+    /// cache holds, otherwise the key's entry of a subdirectory, if there is one.
     #[inline(always)]
     pub fn prefetch(&self, arena: &Arena, shard: usize, home: Home) {
         let (root, bits) = self.root(shard, home);
+        if self.base_pages > ROOTS_IN_CACHE {
+            prefetch(&self.words[root]);
+            return;
+        }
         let word = Self::load(&self.words[root]);
         if word.depth() != 0 {
             let entry = if word.is_by_hash() {

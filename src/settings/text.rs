@@ -38,6 +38,20 @@ impl Values {
         Ok(Self { set })
     }
 
+    /// These values, and of what they do not set, those of `base`.
+    pub(super) fn over(mut self, base: Self) -> Self {
+        for (key, value) in base.set {
+            self.set.entry(key).or_insert(value);
+        }
+        self
+    }
+
+    /// Whether only these settings are set; the first other one otherwise.
+    pub(super) fn only(&self, specs: &[&SettingSpec]) -> std::result::Result<(), &'static str> {
+        let known = |key: &&&str| specs.iter().any(|spec| spec.key == **key);
+        self.set.keys().find(|key| !known(key)).map_or(Ok(()), |key| Err(*key))
+    }
+
     /// The number of a setting whose kind is a number; otherwise 0.
     #[must_use]
     pub fn number(&self, spec: &'static SettingSpec) -> u64 {

@@ -298,6 +298,11 @@ func (TxMap) Compact() error {
 	return errMissing
 }
 
+// SetCompaction fails: this build has no library.
+func (TxMap) SetCompaction(string) error {
+	return errMissing
+}
+
 // SetBackpressure fails: this build has no library.
 func (TxMap) SetBackpressure(uint64, uint64, uint64) error {
 	return errMissing

@@ -6,6 +6,8 @@ package ffi
 #include "blocktier.h"
 #cgo noescape blocktier_txmap_compact
 #cgo nocallback blocktier_txmap_compact
+#cgo noescape blocktier_txmap_set_compaction
+#cgo nocallback blocktier_txmap_set_compaction
 #cgo noescape blocktier_txmap_set_backpressure
 #cgo nocallback blocktier_txmap_set_backpressure
 #cgo noescape blocktier_txmap_backpressure
@@ -17,6 +19,13 @@ import "C"
 func (m TxMap) Compact() error {
 	var failure C.blocktier_error_t
 	return check(C.blocktier_txmap_compact(m.handle, &failure), &failure)
+}
+
+// SetCompaction changes the settings of compaction that are in lines of "key = value".
+func (m TxMap) SetCompaction(settings string) error {
+	var failure C.blocktier_error_t
+	return check(C.blocktier_txmap_set_compaction(m.handle, textOf(settings),
+		C.size_t(len(settings)), &failure), &failure)
 }
 
 // SetBackpressure changes when writers wait for compaction; 0 bytes are never.

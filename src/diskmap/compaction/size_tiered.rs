@@ -66,12 +66,6 @@ impl SizeTiered {
         self
     }
 
-    /// Bytes that are merged in one piece.
-    #[must_use]
-    pub const fn target_bytes(&self) -> u64 {
-        self.target_bytes
-    }
-
     /// Bytes that may be taken where `largest` are needed.
     fn allowed(&self, largest: u64) -> u128 {
         let percent = u128::from(self.space_percent) + 100;
@@ -121,6 +115,10 @@ impl CompactionStrategy for SizeTiered {
         }
         let excess = u128::from(offer.total).saturating_sub(self.allowed(offer.largest));
         u64::try_from(excess).unwrap_or(u64::MAX)
+    }
+
+    fn target_bytes(&self) -> u64 {
+        self.target_bytes
     }
 }
 

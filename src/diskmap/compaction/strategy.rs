@@ -1,4 +1,7 @@
-//! Which runs to merge: what any strategy answers.
+//! Which runs to merge: what any strategy answers. An embedder may have one of its own
+//! ([`crate::diskmap::DiskMap::set_compaction_strategy`]).
+
+use crate::{Error, Result};
 
 /// What there is to choose from. A run is a segment here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +49,43 @@ impl Choice {
 }
 
 /// Chooses runs to merge. Pure: the same offer gets the same answer.
+///
+/// It is asked by the background thread, by `compact`, and by writers (for the pending bytes), from
+/// any of their threads and with nothing of the index or the log locked; it should take
+/// microseconds. What it answers can cost work, but no record: runs that are not offered, or named
+/// twice, are an error and nothing is merged; a panic counts as choosing nothing. A merge of runs
+/// with few dead bytes writes more than it frees, and one that is chosen again and again never
+/// ends: to choose only what gains something is the strategy's own care.
+///
+/// ```
+/// use blocktier::diskmap::compaction::{Choice, CompactionStrategy, Offer};
+///
+/// /// Merges the smallest run, alone, as soon as a tenth of the space is dead.
+/// #[derive(Debug)]
+/// struct Eager;
+///
+/// impl CompactionStrategy for Eager {
+///     fn name(&self) -> &'static str {
+///         "Eager"
+///     }
+///     fn wants_space(&self, total: u64, largest: u64) -> bool {
+///         total.saturating_sub(largest) >= largest / 10
+///     }
+///     fn choose(&self, offer: &Offer<'_>) -> Choice {
+///         let smallest = (0..offer.sizes.len()).min_by_key(|run| offer.sizes[*run]);
+///         match smallest.filter(|_| self.wants_space(offer.total, offer.largest)) {
+///             Some(run) => Choice::Space(vec![run]),
+///             None => Choice::Nothing,
+///         }
+///     }
+///     fn pending_compaction_bytes(&self, offer: &Offer<'_>) -> u64 {
+///         offer.total.saturating_sub(offer.largest + offer.largest / 10)
+///     }
+/// }
+///
+/// let offer = Offer { sizes: &[7, 3], total: 20, largest: 10, alone: true };
+/// assert_eq!(Eager.choose(&offer).runs(), [1]);
+/// ```
 pub trait CompactionStrategy: Send + Sync + std::fmt::Debug {
     /// A name for logs.
     fn name(&self) -> &'static str;
@@ -58,4 +98,29 @@ pub trait CompactionStrategy: Send + Sync + std::fmt::Debug {
 
     /// Bytes by which the space taken exceeds what is allowed.
     fn pending_compaction_bytes(&self, offer: &Offer<'_>) -> u64;
+
+    /// Bytes after which a merge for space looks again at what is left to do.
+    fn target_bytes(&self) -> u64 {
+        64 << 20
+    }
 }
+
+impl Choice {
+    /// The runs, if each of `offered` is among them once at most.
+    pub(super) fn checked_runs(&self, offered: usize, name: &str) -> Result<&[usize]> {
+        let mut seen = vec![false; offered];
+        for run in self.runs() {
+            match seen.get_mut(*run) {
+                Some(seen) if !*seen => *seen = true,
+                Some(_) => return Err(wrong(name, format!("run {run} twice"))),
+                None => return Err(wrong(name, format!("run {run} of {offered}"))),
+            }
+        }
+        Ok(self.runs())
+    }
+}
+
+fn wrong(name: &str, what: String) -> Error {
+    Error::InvalidArgument(format!("compaction strategy {name} chose {what}; nothing is merged"))
+}
+

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::size_tiered::SizeTiered;
 use super::strategy::{Choice, CompactionStrategy, Offer};
 use crate::diskmap::log::lane::Lane;
 use crate::diskmap::log::record::UNIT_BYTES;
+use crate::Result;
 use crate::diskmap::log::segment::{SEGMENT_HEADER_BYTES, Segment};
 
 /// What the complete segments of a lane hold, in bytes.
@@ -97,12 +97,15 @@ impl Survey {
     }
 
     /// So much waits for a sync that the background had better, too.
-    pub(super) fn waits_for_sync(&self, strategy: &SizeTiered) -> bool {
+    pub(super) fn waits_for_sync(&self, strategy: &dyn CompactionStrategy) -> bool {
         self.unsynced > self.live.max(strategy.target_bytes())
     }
 
     /// What to merge next, if anything.
-    pub(super) fn plan(&self, strategy: &SizeTiered) -> Option<Plan> {
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a choice of what was not offered.
+    pub(super) fn plan(&self, strategy: &dyn CompactionStrategy) -> Result<Option<Plan>> {
         let total = self.total();
         let wants_space = strategy.wants_space(total, self.live);
         if !wants_space
@@ -110,7 +113,7 @@ impl Survey {
             && strategy.wants_space(total.saturating_add(self.held), self.live)
         {
             let segments = self.in_the_way.clone();
-            return Some(Plan { segments, stop_after_bytes: strategy.target_bytes() });
+            return Ok(Some(Plan { segments, stop_after_bytes: strategy.target_bytes() }));
         }
         // A move of less than half dead records frees less than it writes; without need of space
         // that is not worth it.
@@ -122,18 +125,19 @@ impl Survey {
         let sizes: Vec<u64> = offered.iter().map(|candidate| candidate.live).collect();
         let offer = Offer { sizes: &sizes, total, largest: self.live, alone: true };
         let choice = strategy.choose(&offer);
+        let runs = choice.checked_runs(offered.len(), strategy.name())?;
         let segments: Vec<Arc<Segment>> =
-            choice.runs().iter().map(|run| Arc::clone(&offered[*run].segment)).collect();
+            runs.iter().map(|run| Arc::clone(&offered[*run].segment)).collect();
         let stop_after_bytes = match choice {
             // The space may be enough again after a part of it.
             Choice::Space(_) => strategy.target_bytes(),
             Choice::Similar(_) | Choice::Nothing => u64::MAX,
         };
-        (!segments.is_empty()).then_some(Plan { segments, stop_after_bytes })
+        Ok((!segments.is_empty()).then_some(Plan { segments, stop_after_bytes }))
     }
 
     /// Bytes above what is allowed that a merge could free now.
-    pub(super) fn pending_bytes(&self, strategy: &SizeTiered) -> u64 {
+    pub(super) fn pending_bytes(&self, strategy: &dyn CompactionStrategy) -> u64 {
         if self.waits_for_sync(strategy) {
             return 0;
         }

@@ -12,8 +12,9 @@ use parking_lot::{Condvar, Mutex};
 
 use super::backpressure::{Backpressure, Thresholds};
 use super::merge::{HashKey, Merge, Moved, Step};
-use super::size_tiered::SizeTiered;
+use super::strategy::CompactionStrategy;
 use super::survey::Survey;
+use super::tuning::{self, Tuning};
 use crate::diskmap::generation::Generation;
 use crate::diskmap::log::lane::Lane;
 use crate::diskmap::log::writeback::Shared;
@@ -41,9 +42,9 @@ pub(crate) struct Worker {
     storage: Arc<dyn Storage>,
     events: Arc<EventRing>,
     bell: Arc<Bell>,
-    strategy: SizeTiered,
-    enabled: bool,
-    rate_bytes: u64,
+    tuning: Tuning,
+    /// Whether the bell leads here.
+    attached: AtomicBool,
     hash_key: HashKey,
     running: Mutex<Running>,
     closed: AtomicBool,
@@ -95,31 +96,15 @@ pub(crate) struct Parts {
 
 impl Worker {
     pub(crate) fn new(parts: Parts, settings: &CompactionSettings) -> Arc<Self> {
-        let width = |width| usize::try_from(width).unwrap_or(usize::MAX);
-        let strategy = SizeTiered::default()
-            .with_size_ratio(settings.size_ratio_percent as f64 / 100.0)
-            .with_min_merge_width(width(settings.min_width))
-            .with_max_merge_width(match settings.max_width {
-                0 => usize::MAX,
-                limit => width(limit),
-            })
-            .with_space_percent(settings.space_percent)
-            .with_target_bytes(settings.target_bytes);
-        let set = |bytes| Some(bytes).filter(|bytes| *bytes > 0);
-        let thresholds = Thresholds {
-            slowdown: set(settings.slowdown_bytes),
-            stop: set(settings.stop_bytes),
-            max_delay: Duration::from_millis(settings.max_delay_ms),
-        };
+        let thresholds = tuning::thresholds(settings);
         let worker = Arc::new(Self {
             generation: parts.generation,
             shared: parts.shared,
             storage: parts.storage,
             events: parts.events,
             bell: parts.bell,
-            strategy,
-            enabled: settings.enabled,
-            rate_bytes: settings.rate_bytes,
+            tuning: Tuning::new(*settings),
+            attached: AtomicBool::new(false),
             hash_key: parts.hash_key,
             running: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -132,9 +117,7 @@ impl Worker {
             born: Instant::now(),
         });
         if settings.enabled {
-            let work: Arc<dyn Work> = Arc::clone(&worker) as _;
-            worker.bell.attach(Arc::downgrade(&work));
-            worker.shared.set_bell(Arc::clone(&worker.bell));
+            worker.attach();
             let generation = worker.generation.load();
             if generation.is_durable() && !generation.index.is_empty() {
                 // What an earlier process left to do.
@@ -142,6 +125,14 @@ impl Worker {
             }
         }
         worker
+    }
+
+    fn attach(self: &Arc<Self>) {
+        if !self.attached.swap(true, Ordering::AcqRel) {
+            let work: Arc<dyn Work> = Arc::clone(self) as _;
+            self.bell.attach(Arc::downgrade(&work));
+            self.shared.set_bell(Arc::clone(&self.bell));
+        }
     }
 
     /// Ends what is under way, and waits for that: a step at most.
@@ -158,19 +149,20 @@ impl Worker {
 
     /// What to merge next, if anything. `before` limits each lane's segments by incarnation; it is
     /// empty for the background.
-    fn choose(&self, before: &[u64]) -> Option<Merge> {
+    fn choose(&self, before: &[u64]) -> Result<Option<Merge>> {
         let generation = self.generation.load_full();
+        let strategy = self.tuning.strategy();
         for (number, lane) in generation.lanes.iter().enumerate() {
             let survey = Survey::new(lane, before.get(number).copied().unwrap_or(u64::MAX));
-            if before.is_empty() && survey.waits_for_sync(&self.strategy) {
+            if before.is_empty() && survey.waits_for_sync(strategy.as_ref()) {
                 continue;
             }
-            let Some(plan) = survey.plan(&self.strategy) else { continue };
+            let Some(plan) = survey.plan(strategy.as_ref())? else { continue };
             tracing::debug!(lane = number, segments = plan.segments.len(), "merging segments");
             let generation = Arc::clone(&generation);
-            return Some(Merge::new(generation, number, plan, self.hash_key));
+            return Ok(Some(Merge::new(generation, number, plan, self.hash_key)));
         }
-        None
+        Ok(None)
     }
 
     /// Ends what is under way for a generation that is not the map's any more.
@@ -187,7 +179,14 @@ impl Worker {
         }
         self.drop_stale(running);
         if running.merge.is_none() {
-            running.merge = self.choose(before);
+            match self.choose(before) {
+                Ok(merge) => running.merge = merge,
+                Err(error) => {
+                    let text = error.to_string();
+                    self.events.push_once(&text, EventLevel::Error, text.clone());
+                    return Progress::Failed(error);
+                }
+            }
         }
         let Some(merge) = &mut running.merge else { return Progress::Nothing };
         let mut moved = Moved::default();
@@ -229,8 +228,9 @@ impl Worker {
         if bytes > 0 {
             running.blocked = 0;
         }
-        if self.rate_bytes > 0 {
-            let wait = Duration::from_secs_f64(bytes as f64 / self.rate_bytes as f64);
+        let rate_bytes = self.tuning.rate_bytes();
+        if rate_bytes > 0 {
+            let wait = Duration::from_secs_f64(bytes as f64 / rate_bytes as f64);
             running.not_before = Some(Instant::now() + wait);
         }
         *self.pending.lock() = None;
@@ -281,10 +281,11 @@ impl Worker {
 
     /// Bytes of dead records above what is allowed that a merge could free now.
     fn pending_bytes_now(&self, generation: &Generation) -> u64 {
-        if !self.enabled {
+        if !self.tuning.is_enabled() {
             return 0;
         }
-        let pending = |lane| Survey::new(lane, u64::MAX).pending_bytes(&self.strategy);
+        let strategy = self.tuning.strategy();
+        let pending = |lane| Survey::new(lane, u64::MAX).pending_bytes(strategy.as_ref());
         generation.lanes.iter().map(pending).sum()
     }
 
@@ -308,7 +309,38 @@ impl Worker {
         *self.thresholds.lock()
     }
 
+    pub(crate) fn settings(&self) -> CompactionSettings {
+        self.tuning.settings()
+    }
+
+    /// From the next choice on; what is under way goes on, unless it is switched off.
+    pub(crate) fn set_settings(self: &Arc<Self>, settings: &CompactionSettings) -> Result<()> {
+        settings.validate()?;
+        self.tuning.set(*settings);
+        self.set_thresholds(tuning::thresholds(settings));
+        self.retuned();
+        Ok(())
+    }
+
+    /// From the next choice on. None: what the settings say.
+    pub(crate) fn set_strategy(self: &Arc<Self>, own: Option<Arc<dyn CompactionStrategy>>) {
+        self.tuning.set_strategy(own, &self.events);
+        self.retuned();
+    }
+
+    /// What is pending is to be computed anew, and there may be something to do now.
+    fn retuned(self: &Arc<Self>) {
+        *self.pending.lock() = None;
+        self.pending_changed.notify_all();
+        if self.tuning.is_enabled() {
+            self.attach();
+        }
+        // Switched off: the next step ends what is under way.
+        self.bell.ring();
+    }
+
     pub(crate) fn set_thresholds(&self, thresholds: Thresholds) {
+        self.tuning.note_thresholds(thresholds);
         *self.thresholds.lock() = thresholds;
         self.thresholds_off.store(thresholds.is_off(), Ordering::Release);
         self.pending_changed.notify_all();
@@ -399,7 +431,7 @@ impl Work for Worker {
     fn step(&self) -> Next {
         // `compact` has its turn, and rings when it is done.
         let Some(mut running) = self.running.try_lock() else { return Next::Idle };
-        if self.closed.load(Ordering::Acquire) {
+        if self.closed.load(Ordering::Acquire) || !self.tuning.is_enabled() {
             running.merge = None;
             return Next::Idle;
         }

@@ -1,0 +1,209 @@
+//! Settings and strategies of compaction that change while a map is open.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+#[path = "common/maps.rs"]
+mod maps;
+#[path = "common/records.rs"]
+mod records;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use blocktier::Error;
+use blocktier::diskmap::Wait;
+use blocktier::diskmap::compaction::{Choice, CompactionStrategy, Offer};
+use blocktier::runtime::Runtime;
+use blocktier::settings::{CompactionSettings, RuntimeSettings};
+use blocktier::txmap::DiskTxMap;
+use tempfile::TempDir;
+
+use maps::{small_settings, temp_dirs};
+use records::{key, value};
+
+const RECORDS: u64 = 3000;
+
+struct Setup {
+    // In the order in which they go.
+    map: DiskTxMap,
+    runtime: Runtime,
+    _dirs: Vec<TempDir>,
+}
+
+/// A map with segments of which three in `of` records are dead, without compaction.
+fn open(of: u64) -> Setup {
+    let dirs = temp_dirs(1);
+    let runtime = Runtime::open(&RuntimeSettings::default()).unwrap();
+    let settings = small_settings(&dirs, "txMapCompaction = off\n");
+    let map = DiskTxMap::open(&runtime, &settings).unwrap();
+    for number in 0..RECORDS {
+        map.set(&key(number), &value(number, 300), 0, Wait::Allowed).unwrap();
+    }
+    map.flush().unwrap();
+    for number in (0..RECORDS).filter(|number| number % of < 3) {
+        assert!(map.delete(&key(number), Wait::Allowed).unwrap());
+    }
+    Setup { map, runtime, _dirs: dirs }
+}
+
+fn check(map: &DiskTxMap, of: u64) {
+    for number in 0..RECORDS {
+        let found = map.get(&key(number), Wait::Allowed, |bytes, _| bytes.to_vec()).unwrap();
+        let expected = (number % of >= 3).then(|| value(number, 300));
+        assert!(found == expected, "record {number}");
+    }
+}
+
+fn merges(map: &DiskTxMap) -> u64 {
+    map.stats().compactions
+}
+
+fn change(map: &DiskTxMap, text: &str) -> blocktier::Result<()> {
+    map.set_compaction(&map.compaction_settings().changed_by(text)?)
+}
+
+#[test]
+fn every_setting_can_be_changed_and_a_wrong_one_changes_nothing() {
+    let setup = open(6);
+    let map = &setup.map;
+    let all = CompactionSettings {
+        enabled: false,
+        size_ratio_percent: 7,
+        min_width: 5,
+        max_width: 50,
+        space_percent: 900,
+        target_bytes: 1 << 20,
+        rate_bytes: 1 << 21,
+        slowdown_bytes: 1 << 22,
+        stop_bytes: 1 << 23,
+        max_delay_ms: 3,
+    };
+    map.set_compaction(&all).unwrap();
+    assert_eq!(map.compaction_settings(), all);
+    let wrong = CompactionSettings { min_width: 51, space_percent: 1, ..all };
+    assert!(matches!(map.set_compaction(&wrong), Err(Error::Setting { .. })));
+    assert!(matches!(change(map, "txMapCompactionRate = 1"), Err(Error::Setting { .. })));
+    assert_eq!(map.compaction_settings(), all);
+    let old = map.rotate().unwrap();
+    assert!(matches!(old.set_compaction(&all), Err(Error::Frozen(_))));
+    assert!(matches!(old.set_compaction_strategy(None), Err(Error::Frozen(_))));
+}
+
+#[test]
+fn what_is_changed_counts_from_the_next_choice_on() {
+    // Half dead: neither too much space, nor as many segments as the width.
+    let setup = open(6);
+    let map = &setup.map;
+    change(map, "txMapCompactionMinWidth = 60000").unwrap();
+    map.compact().unwrap();
+    assert_eq!(merges(map), 0);
+    change(map, "txMapCompactionMinWidth = 2\ntxMapCompactionMaxWidth = 3").unwrap();
+    map.compact().unwrap();
+    let narrow = merges(map);
+    assert!(narrow > 10, "three segments at a time: {narrow}");
+    check(map, 6);
+
+    let setup = open(6);
+    let map = &setup.map;
+    change(map, "txMapCompactionMinWidth = 60000").unwrap();
+    assert_eq!(map.stats().pending_compaction_bytes, 0, "switched off");
+    // Without being called, as soon as it is switched on.
+    change(map, "txMapCompaction = on\ntxMapCompactionSpace = 20").unwrap();
+    while map.stats().dead_bytes * 4 > map.stats().live_bytes {
+        std::thread::yield_now();
+    }
+    check(map, 6);
+    change(map, "txMapCompaction = off").unwrap();
+    let before = merges(map);
+    for number in (0..RECORDS).filter(|number| number % 6 >= 3) {
+        assert!(map.delete(&key(number), Wait::Allowed).unwrap());
+    }
+    assert_eq!((merges(map), map.stats().pending_compaction_bytes), (before, 0));
+}
+
+/// Chooses what it was made to choose, and counts.
+#[derive(Debug)]
+struct Stubborn {
+    chooses: fn(&Offer<'_>) -> Vec<usize>,
+    asked: AtomicU64,
+}
+
+impl CompactionStrategy for Stubborn {
+    fn name(&self) -> &'static str {
+        "Stubborn"
+    }
+
+    fn wants_space(&self, _: u64, _: u64) -> bool {
+        true
+    }
+
+    fn choose(&self, offer: &Offer<'_>) -> Choice {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        Choice::Space((self.chooses)(offer))
+    }
+
+    fn pending_compaction_bytes(&self, offer: &Offer<'_>) -> u64 {
+        offer.sizes.len() as u64
+    }
+}
+
+fn stubborn(map: &DiskTxMap, chooses: fn(&Offer<'_>) -> Vec<usize>) -> Arc<Stubborn> {
+    let strategy = Arc::new(Stubborn { chooses, asked: AtomicU64::new(0) });
+    map.set_compaction_strategy(Some(Arc::clone(&strategy) as _)).unwrap();
+    strategy
+}
+
+#[test]
+fn an_embedders_strategy_chooses() {
+    let setup = open(30);
+    let map = &setup.map;
+    map.compact().unwrap();
+    assert_eq!(merges(map), 0, "a tenth of each segment is dead: the settings find nothing");
+    // One at a time, those with the most live bytes first, until each has been merged.
+    let strategy = stubborn(map, |offer| {
+        (0..offer.sizes.len()).max_by_key(|run| offer.sizes[*run]).into_iter().collect()
+    });
+    let before = map.stats();
+    map.compact().unwrap();
+    let after = map.stats();
+    assert!(after.compactions > 10, "{after:?}");
+    assert!(strategy.asked.load(Ordering::Relaxed) > after.compactions);
+    assert!(after.dead_bytes < before.dead_bytes / 2, "{before:?} {after:?}");
+    check(map, 30);
+    // Back to what the settings say.
+    map.set_compaction_strategy(None).unwrap();
+    let merged = merges(map);
+    map.compact().unwrap();
+    assert_eq!(merges(map), merged);
+}
+
+#[test]
+fn a_strategy_that_is_wrong_merges_nothing_and_harms_nothing() {
+    let wrong: [(fn(&Offer<'_>) -> Vec<usize>, &str); 2] = [
+        (|offer| vec![offer.sizes.len()], "chose run"),
+        (|_| vec![0, 0], "chose run 0 twice"),
+    ];
+    for (chooses, reason) in wrong {
+        let setup = open(6);
+        let (map, runtime) = (&setup.map, &setup.runtime);
+        stubborn(map, chooses);
+        let error = map.compact().unwrap_err();
+        assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
+        assert!(error.to_string().contains(reason), "{error}");
+        let told = std::iter::from_fn(|| runtime.events().pop());
+        assert!(told.filter(|event| event.text.contains("Stubborn chose")).count() == 1);
+        assert_eq!((merges(map), map.stats().failed), (0, 0));
+        check(map, 6);
+    }
+    let setup = open(6);
+    let (map, runtime) = (&setup.map, &setup.runtime);
+    stubborn(map, |_| panic!("on purpose"));
+    map.compact().unwrap();
+    let told = std::iter::from_fn(|| runtime.events().pop());
+    assert!(told.filter(|event| event.text.contains("strategy panicked")).count() == 1);
+    assert_eq!((merges(map), map.stats().failed), (0, 0));
+    map.set_compaction_strategy(None).unwrap();
+    change(map, "txMapCompactionMinWidth = 2").unwrap();
+    map.compact().unwrap();
+    assert!(merges(map) > 0);
+    check(map, 6);
+}
