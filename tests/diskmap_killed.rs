@@ -15,42 +15,26 @@
 mod records;
 #[path = "common/rng.rs"]
 mod rng;
+#[path = "common/victims.rs"]
+mod victims;
 #[path = "common/watched.rs"]
 mod watched;
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader};
-use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use blocktier::diskmap::Wait;
 use blocktier::runtime::Runtime;
 use blocktier::settings::{RuntimeSettings, TxMapSettings};
-use blocktier::storage::RealStorage;
 use blocktier::txmap::DiskTxMap;
 
 use records::{key, value};
 use rng::Rng;
-use watched::{Aim, PHASES, Phase, WatchedStorage, phases_in};
+use victims::{End, Round, Victims};
+use watched::{Aim, Phase};
 
-/// In a process that the test has started: the settings of the map, the seed, the file of the
-/// phases, where to stop.
-const SETTINGS: &str = "BLOCKTIER_TEST_SETTINGS";
-const SEED: &str = "BLOCKTIER_TEST_SEED";
-const WATCH: &str = "BLOCKTIER_TEST_WATCH";
-const AIM: &str = "BLOCKTIER_TEST_AIM";
-/// How many rounds; 10 without it.
-const ROUNDS: &str = "BLOCKTIER_TEST_ROUNDS";
-/// From so many rounds on, each phase must have been hit by so many kills.
-const SOAK_ROUNDS: u64 = 300;
-const HITS_MIN: u64 = 10;
 const TEST: &str = "what_was_synced_survives_kill_9";
 const UNIVERSE: u64 = 200;
-/// Steps after which the process has certainly come to where it is to stop.
-const STEPS_MAX: u64 = 100_000;
 
 /// What a step does.
 #[derive(Debug, PartialEq, Eq)]
@@ -79,14 +63,7 @@ fn operation(seed: u64, step: u64) -> Operation {
 
 /// Works until it is killed, and says what is done. A thread beside it merges.
 fn work(settings: &str, seed: u64) -> ! {
-    let aim = std::env::var(AIM).ok().map(|text| Aim::from_text(&text));
-    let path = PathBuf::from(std::env::var(WATCH).unwrap());
-    let runtime = RuntimeSettings::default();
-    let storage = WatchedStorage::new(RealStorage::new(&runtime), &path, aim);
-    let runtime = Runtime::with_storage(&runtime, Arc::new(storage.clone())).unwrap();
-    let settings = TxMapSettings::parse(settings).unwrap();
-    let map = storage.during(Phase::Recovery, || DiskTxMap::open(&runtime, &settings).unwrap());
-    println!("\nopen");
+    let (storage, map) = victims::open_watched(settings);
     let (ask_to_merge, asked) = sync_channel(1);
     std::thread::scope(|scope| {
         let (map, storage) = (&map, &storage);
@@ -128,75 +105,16 @@ struct Said {
     done: Option<u64>,
 }
 
-/// How a process ends.
-#[derive(Clone, Copy, Debug)]
-enum End {
-    Steps(u64),
-    At(Aim),
-}
-
-struct Victims<'a> {
-    settings: String,
-    watch: &'a Path,
-    kills: u64,
-    hits: [u64; PHASES.len()],
-    aimed: [u64; PHASES.len()],
-}
-
-impl Victims<'_> {
-    fn start(&self, seed: u64, end: End) -> Child {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command
-            .args(["--exact", TEST, "--nocapture"])
-            .env(SETTINGS, &self.settings)
-            .env(SEED, seed.to_string())
-            .env(WATCH, self.watch)
-            .stdout(Stdio::piped());
-        if let End::At(aim) = end {
-            command.env(AIM, aim.to_text());
+impl Said {
+    /// What a line adds; how many steps are done.
+    fn hear(&mut self, line: &str) -> u64 {
+        let number = |word: &str| line.strip_prefix(word)?.trim().parse::<u64>().ok();
+        if let Some(step) = number("synced ") {
+            *self = Self { synced: Some(step), done: self.done.max(Some(step)) };
+        } else if let Some(step) = number("done ") {
+            self.done = Some(step);
         }
-        command.spawn().unwrap()
-    }
-
-    /// Lets a process work until its end, and notes where it was then.
-    fn kill(&mut self, seed: u64, end: End) -> Said {
-        let mut child = self.start(seed, end);
-        let mut said = Said::default();
-        let number = |line: &str, word: &str| line.strip_prefix(word)?.trim().parse::<u64>().ok();
-        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-            // What it said before it died counts, too.
-            let Ok(line) = line else { break };
-            if let Some(step) = number(&line, "synced ") {
-                said = Said { synced: Some(step), done: said.done.max(Some(step)) };
-            } else if let Some(step) = number(&line, "done ") {
-                said.done = Some(step);
-                assert!(step < STEPS_MAX, "{end:?} is never reached");
-                if matches!(end, End::Steps(steps) if steps == step) {
-                    child.kill().unwrap();
-                }
-            } else if line == "stopped" {
-                child.kill().unwrap();
-            }
-        }
-        assert_eq!(child.wait().unwrap().signal(), Some(9), "it has failed by itself: {end:?}");
-        let hit = phases_in(self.watch);
-        self.kills += 1;
-        hit.iter().for_each(|phase| self.hits[*phase as usize] += 1);
-        if let End::At(aim) = end {
-            self.aimed[aim.phase as usize] += 1;
-            assert!(hit.contains(&aim.phase), "{aim:?} was missed: {hit:?}");
-        }
-        println!("seed {seed}: {end:?}, {said:?}, hit {hit:?}");
-        said
-    }
-
-    fn print_table(&self) {
-        println!("\n{} kills, and where they hit (several places at a time):", self.kills);
-        println!("{:<10}{:>8}{:>8}", "phase", "aimed", "hit");
-        for phase in PHASES {
-            let (aimed, hits) = (self.aimed[phase as usize], self.hits[phase as usize]);
-            println!("{:<10}{aimed:>8}{hits:>8}", format!("{phase:?}").to_lowercase());
-        }
+        self.done.unwrap_or(0)
     }
 }
 
@@ -259,24 +177,16 @@ fn open(settings: &str) -> DiskTxMap {
 
 #[test]
 fn what_was_synced_survives_kill_9() {
-    if let (Ok(settings), Ok(seed)) = (std::env::var(SETTINGS), std::env::var(SEED)) {
-        work(&settings, seed.parse().unwrap());
+    if let Some((settings, seed)) = victims::orders() {
+        work(&settings, seed);
     }
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let paths: Vec<_> = dirs.iter().map(|dir| dir.path().display().to_string()).collect();
-    let watch = tempfile::NamedTempFile::new().unwrap();
-    let mut victims = Victims {
-        settings: String::new(),
-        watch: watch.path(),
-        kills: 0,
-        hits: [0; PHASES.len()],
-        aimed: [0; PHASES.len()],
-    };
-    let mut model = Content::new();
-    let rounds = std::env::var(ROUNDS).map_or(10, |rounds| rounds.parse().unwrap());
-    for round in 0..rounds {
+    let (mut victims, mut model) = (Victims::new(TEST), Content::new());
+    let rounds = victims::rounds();
+    for number in 0..rounds {
         // In every other round the background merges too, unwatched.
-        let compaction = if round % 2 == 0 { "off" } else { "on" };
+        let compaction = if number % 2 == 0 { "off" } else { "on" };
         victims.settings = format!(
             "txMapDirs = {}\ntxMapTail = 256K\ntxMapBlock = 16K\ntxMapSegment = 64K\n\
              txMapFlushAge = 100ms\ntxMapName = pool\ntxMapDurability = durable\n\
@@ -284,25 +194,15 @@ fn what_was_synced_survives_kill_9() {
              txMapCompactionSpace = 30",
             paths.join("|")
         );
-        let mut rng = Rng::new(round);
-        let steps = End::Steps(20 + rng.below(1200));
-        // Of eight rounds, each phase has one, and one has none.
-        let phase = PHASES.get(round as usize % 8).copied();
-        let said = match phase {
-            None | Some(Phase::Recovery) => victims.kill(round, steps),
-            Some(phase) => victims.kill(round, End::At(aim(phase, &mut rng))),
-        };
-        if phase == Some(Phase::Recovery) {
-            // Of what the kill before has left, and of what a recovery that was killed has.
-            for _ in 0..=round / 8 % 2 {
-                victims.kill(round, End::At(aim(Phase::Recovery, &mut rng)));
-            }
+        let mut rng = Rng::new(number);
+        let round = Round::new(number, &mut rng, aim);
+        let mut said = Said::default();
+        victims.kill(number, round.end, |line| said.hear(line));
+        for _ in 0..round.recoveries {
+            victims.kill(number, End::At(aim(Phase::Recovery, &mut rng)), |_| 0);
         }
-        check(&victims.settings, round, said, &mut model);
+        println!("{said:?}");
+        check(&victims.settings, number, said, &mut model);
     }
-    victims.print_table();
-    for phase in PHASES.into_iter().filter(|_| rounds >= SOAK_ROUNDS) {
-        let hits = victims.hits[phase as usize];
-        assert!(hits >= HITS_MIN, "{hits} kills hit {phase:?}, {HITS_MIN} should");
-    }
+    victims.report(rounds);
 }

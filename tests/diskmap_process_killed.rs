@@ -1,5 +1,8 @@
-//! A process with a process map is killed at points that follow from a seed; the next one finds
-//! everything that was acknowledged, and of what was under way all or nothing.
+//! A process with a process map is killed; the next one finds everything that was acknowledged,
+//! and of what was under way all or nothing.
+//!
+//! In most rounds the kill is aimed at a phase: one of the process's threads stops somewhere in it,
+//! while the others go on (`common/victims.rs`). In the others it comes after so many steps.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -10,10 +13,14 @@
 mod records;
 #[path = "common/rng.rs"]
 mod rng;
+#[path = "common/victims.rs"]
+mod victims;
+#[path = "common/watched.rs"]
+mod watched;
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Command, Stdio};
+use std::io::Write as _;
+use std::sync::Barrier;
 
 use blocktier::diskmap::{Batch, Inserted, ItemState, Wait};
 use blocktier::runtime::Runtime;
@@ -22,23 +29,17 @@ use blocktier::txmap::DiskTxMap;
 
 use records::{key, value};
 use rng::Rng;
+use victims::{End, Round, Victims};
+use watched::{Aim, Phase, WatchedStorage};
 
-/// In a process that the test has started: the settings of the map, and the seed.
-const SETTINGS: &str = "BLOCKTIER_TEST_SETTINGS";
-const SEED: &str = "BLOCKTIER_TEST_SEED";
-/// How many times to kill; 10 without it.
-const ROUNDS: &str = "BLOCKTIER_TEST_ROUNDS";
 const TEST: &str = "what_was_acknowledged_survives_kill_9";
 /// Threads that write, each to keys of its own, and all of them to the contested ones.
 const THREADS: u64 = 3;
 const OWN: u64 = 100;
+/// After so many steps each thread waits for the others, and the map is cleared.
+const CLEAR_EVERY: u64 = 300;
 /// Where contested keys begin; each round has new ones.
 const CONTESTED: u64 = 1 << 20;
-
-fn open(settings: &str) -> DiskTxMap {
-    let runtime = Runtime::open(&RuntimeSettings::default()).unwrap();
-    DiskTxMap::open(&runtime, &TxMapSettings::parse(settings).unwrap()).unwrap()
-}
 
 /// What one step of a thread does.
 #[derive(Debug)]
@@ -51,9 +52,13 @@ enum Step {
     Contest(u64, Vec<u8>),
     Sync,
     Compact,
+    Clear,
 }
 
 fn step(seed: u64, thread: u64, number: u64) -> Step {
+    if number % CLEAR_EVERY == CLEAR_EVERY - 1 {
+        return Step::Clear;
+    }
     let mut rng = Rng::new((seed << 8 | thread) << 32 | number);
     let own = thread * OWN + rng.below(OWN);
     let length = match rng.below(25) {
@@ -91,10 +96,19 @@ fn batch(map: &DiskTxMap, numbers: &[u64], salt: u64) {
     map.set_if_not_exists_batch(&batch, Wait::Allowed, &mut states).unwrap();
 }
 
-fn work_on(map: &DiskTxMap, seed: u64, thread: u64) {
+/// What the threads of a process share.
+struct Work {
+    storage: WatchedStorage,
+    map: DiskTxMap,
+    seed: u64,
+    barrier: Barrier,
+}
+
+fn work_on(work: &Work, thread: u64) {
+    let Work { storage, map, seed, barrier } = work;
     for number in 0.. {
         let mut said = String::new();
-        match step(seed, thread, number) {
+        match step(*seed, thread, number) {
             Step::Set(own, value) => drop(map.set(&key(own), &value, 0, Wait::Allowed).unwrap()),
             Step::Delete(own) => drop(map.delete(&key(own), Wait::Allowed).unwrap()),
             Step::Batch(numbers, salt) => batch(map, &numbers, salt),
@@ -109,10 +123,18 @@ fn work_on(map: &DiskTxMap, seed: u64, thread: u64) {
                 };
                 said = format!(" {contested} {crc}");
             }
-            Step::Sync => map.sync(Wait::Allowed).unwrap(),
+            Step::Sync => storage.during(Phase::Sync, || map.sync(Wait::Allowed).unwrap()),
             // One at a time; the background merges beside it.
-            Step::Compact if thread == 0 => map.compact().unwrap(),
+            Step::Compact if thread == 0 => storage.during_merges(|| map.compact().unwrap()),
             Step::Compact => {}
+            Step::Clear => {
+                barrier.wait();
+                if thread == 0 {
+                    storage.during(Phase::Clear, || map.clear().unwrap());
+                    std::io::stdout().write_all(b"cleared\n").unwrap();
+                }
+                barrier.wait();
+            }
         }
         // One write, so that lines of several threads do not mix.
         let line = format!("done {thread} {number}{said}\n");
@@ -122,12 +144,12 @@ fn work_on(map: &DiskTxMap, seed: u64, thread: u64) {
 
 /// Works until it is killed, and says what is done.
 fn work(settings: &str, seed: u64) -> ! {
-    let map = open(settings);
-    println!("\nopen");
+    let (storage, map) = victims::open_watched(settings);
+    let work = Work { storage, map, seed, barrier: Barrier::new(THREADS as usize) };
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            let map = &map;
-            scope.spawn(move || work_on(map, seed, thread));
+            let work = &work;
+            scope.spawn(move || work_on(work, thread));
         }
     });
     unreachable!("the test kills this process")
@@ -138,42 +160,60 @@ fn work(settings: &str, seed: u64) -> ! {
 struct Said {
     /// For each thread, how many steps it had done.
     done: [u64; THREADS as usize],
-    /// Of contested keys, the checksum of the value that somebody was told.
+    /// Of contested keys since the last clear, the checksum of the value that somebody was told.
     told: HashMap<u64, u32>,
+    cleared: bool,
+    lines: u64,
 }
 
-fn kill_after(settings: &str, seed: u64, lines: u64) -> Said {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", TEST, "--nocapture"])
-        .env(SETTINGS, settings)
-        .env(SEED, seed.to_string())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let (mut said, mut count) = (Said::default(), 0);
-    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
-        // What it said before it died counts, too.
-        let Ok(line) = line else { break };
-        let Some(words) = line.strip_prefix("done ") else { continue };
+impl Said {
+    /// What a line adds; how many steps are done.
+    fn hear(&mut self, line: &str) -> u64 {
+        if line == "cleared" {
+            self.told.clear();
+            self.cleared = true;
+        }
+        let Some(words) = line.strip_prefix("done ") else { return self.lines };
         let words: Vec<u64> = words.split(' ').map(|word| word.parse().unwrap()).collect();
-        said.done[words[0] as usize] = words[1] + 1;
+        self.done[words[0] as usize] = words[1] + 1;
         if let [_, _, contested, crc] = words[..] {
-            let told = said.told.insert(contested, crc as u32);
+            let told = self.told.insert(contested, crc as u32);
             assert!(told.is_none_or(|told| told == crc as u32), "two values of {contested}");
         }
-        count += 1;
-        if count == lines {
-            child.kill().unwrap();
-        }
+        self.lines += 1;
+        self.lines
     }
-    child.wait().unwrap();
-    assert!(count >= lines, "the child ended by itself after {count} lines");
-    said
+
+    /// Whether all threads were where the map is cleared.
+    fn is_at_clear(&self) -> bool {
+        self.done.iter().all(|done| done % CLEAR_EVERY == CLEAR_EVERY - 1)
+    }
 }
 
-/// Applies a step to what a thread's keys are.
-fn apply(model: &mut HashMap<u64, Vec<u8>>, step: Step) {
+/// Where to stop in a phase: anywhere in it, after some work or much.
+fn aim(phase: Phase, rng: &mut Rng) -> Aim {
+    let (nth_max, operation_max) = match phase {
+        Phase::Write => (60, 1),
+        Phase::Seal => (12, 1),
+        Phase::Rename => (5, 1),
+        Phase::Merge => (4, 25),
+        Phase::Clear => (2, 12),
+        Phase::Sync => (4, 14),
+        Phase::Recovery => (1, 40),
+    };
+    let (nth, operation) = (1 + rng.below(nth_max), 1 + rng.below(operation_max));
+    Aim { phase, nth, operation, part: rng.below(3) }
+}
+
+fn open(settings: &str) -> DiskTxMap {
+    let runtime = Runtime::open(&RuntimeSettings::default()).unwrap();
+    DiskTxMap::open(&runtime, &TxMapSettings::parse(settings).unwrap()).unwrap()
+}
+
+/// Applies a step of a thread to what its keys are.
+fn apply(model: &mut HashMap<u64, Vec<u8>>, thread: u64, step: Step) {
     match step {
+        Step::Clear => model.retain(|number, _| number / OWN != thread),
         Step::Set(own, value) => drop(model.insert(own, value)),
         Step::Delete(own) => drop(model.remove(&own)),
         Step::Batch(numbers, salt) => {
@@ -192,13 +232,18 @@ fn check_round(
     model: &mut HashMap<u64, Vec<u8>>,
     contested: &mut HashMap<u64, u32>,
 ) {
+    if said.cleared || (said.is_at_clear() && map.is_empty()) {
+        contested.clear();
+    }
+    // A clear that was under way may be done and not yet said so.
+    let told = if said.is_at_clear() && map.is_empty() { &HashMap::new() } else { &said.told };
     let get = |number| map.get(&key(number), Wait::Allowed, |value, _| value.to_vec()).unwrap();
     for thread in 0..THREADS {
         let done = said.done[thread as usize];
-        (0..done).for_each(|number| apply(model, step(seed, thread, number)));
+        (0..done).for_each(|number| apply(model, thread, step(seed, thread, number)));
         // The next one may have been under way, or done and not yet said so.
         let mut later = model.clone();
-        apply(&mut later, step(seed, thread, done));
+        apply(&mut later, thread, step(seed, thread, done));
         for number in thread * OWN..(thread + 1) * OWN {
             let now = get(number);
             let is_later = now.as_ref() == later.get(&number);
@@ -211,11 +256,11 @@ fn check_round(
         if let Step::Contest(key, _) = step(seed, thread, done) {
             // Somebody may have inserted it whom nobody heard.
             let now = get(key).map(|value| crc32c::crc32c(&value));
-            assert!(said.told.get(&key).is_none_or(|told| now == Some(*told)));
+            assert!(told.get(&key).is_none_or(|told| now == Some(*told)));
             contested.extend(now.map(|crc| (key, crc)));
         }
     }
-    contested.extend(&said.told);
+    contested.extend(told);
     for (number, crc) in contested.iter() {
         let now = get(*number).map(|value| crc32c::crc32c(&value));
         assert_eq!(now, Some(*crc), "seed {seed}, contested key {number}");
@@ -225,28 +270,34 @@ fn check_round(
 
 #[test]
 fn what_was_acknowledged_survives_kill_9() {
-    if let (Ok(settings), Ok(seed)) = (std::env::var(SETTINGS), std::env::var(SEED)) {
-        work(&settings, seed.parse().unwrap());
+    if let Some((settings, seed)) = victims::orders() {
+        work(&settings, seed);
     }
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let paths: Vec<_> = dirs.iter().map(|dir| dir.path().display().to_string()).collect();
     let sizes = "txMapTail = 256K\ntxMapBlock = 16K\ntxMapSegment = 64K\ntxMapFlushAge = 100ms";
     let process = "txMapName = pool\ntxMapDurability = process";
     let merges = "txMapCompaction = on\ntxMapCompactionMinWidth = 2\ntxMapCompactionSpace = 30";
-    let settings = format!("txMapDirs = {}\n{sizes}\n{process}\n{merges}", paths.join("|"));
+    let mut victims = Victims::new(TEST);
+    victims.settings = format!("txMapDirs = {}\n{sizes}\n{process}\n{merges}", paths.join("|"));
     let (mut model, mut contested) = (HashMap::new(), HashMap::new());
-    let rounds = std::env::var(ROUNDS).map_or(10, |rounds| rounds.parse().unwrap());
-    let mut blocks = 0;
-    for round in 0..rounds {
-        let lines = 20 + Rng::new(round).below(1500);
-        let said = kill_after(&settings, round, lines);
-        let map = open(&settings);
+    let (rounds, mut blocks) = (victims::rounds(), 0);
+    for number in 0..rounds {
+        let mut rng = Rng::new(number);
+        let round = Round::new(number, &mut rng, aim);
+        let mut said = Said::default();
+        victims.kill(number, round.end, |line| said.hear(line));
+        for _ in 0..round.recoveries {
+            victims.kill(number, End::At(aim(Phase::Recovery, &mut rng)), |_| 0);
+        }
+        let map = open(&victims.settings);
         let recovery = map.recovery().unwrap();
-        println!("round {round}: killed after {lines} lines, {:?}, {recovery:?}", said.done);
+        println!("round {number}: {:?}, {recovery:?}", said.done);
         assert!(!recovery.ring_lost);
         assert_eq!(recovery.torn_bytes + recovery.segments_ignored, 0);
         blocks += recovery.ring_blocks;
-        check_round(&map, round, &said, &mut model, &mut contested);
+        check_round(&map, number, &said, &mut model, &mut contested);
     }
-    assert!(blocks >= rounds, "only {blocks} blocks came from rings");
+    assert!(blocks >= rounds / 2, "only {blocks} blocks came from rings");
+    victims.report(rounds);
 }

@@ -20,15 +20,8 @@ func RootHashes[H ~[32]byte, N any](subtrees []*Subtree[H, N]) ([]H, error) {
 			return nil, ffi.Errorf(ffi.InvalidArgument, "subtree %d of %d is nil", i, len(subtrees))
 		}
 	}
-	locked := slices.Clone(subtrees)
-	slices.SortFunc(locked, func(a, b *Subtree[H, N]) int {
-		return cmp.Compare(uintptr(unsafe.Pointer(a)), uintptr(unsafe.Pointer(b)))
-	})
-	locked = slices.Compact(locked)
-	for _, st := range locked {
-		st.mu.Lock()
-		defer st.mu.Unlock()
-	}
+	locked := lockAll(subtrees)
+	defer unlockAll(locked)
 	for i, st := range subtrees {
 		if st.closed {
 			return nil, errClosed()
@@ -50,6 +43,26 @@ func RootHashes[H ~[32]byte, N any](subtrees []*Subtree[H, N]) ([]H, error) {
 		roots[i] = *root
 	}
 	return roots, nil
+}
+
+// lockAll locks subtrees for writing, each once and in the order of their addresses, as everybody
+// does who locks several.
+func lockAll[H ~[32]byte, N any](subtrees []*Subtree[H, N]) []*Subtree[H, N] {
+	locked := slices.Clone(subtrees)
+	slices.SortFunc(locked, func(a, b *Subtree[H, N]) int {
+		return cmp.Compare(uintptr(unsafe.Pointer(a)), uintptr(unsafe.Pointer(b)))
+	})
+	locked = slices.Compact(locked)
+	for _, st := range locked {
+		st.mu.Lock()
+	}
+	return locked
+}
+
+func unlockAll[H ~[32]byte, N any](locked []*Subtree[H, N]) {
+	for _, st := range locked {
+		st.mu.Unlock()
+	}
 }
 
 // computeRoots remembers the roots of those subtrees whose nodes must be hashed for it, if the

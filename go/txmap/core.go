@@ -167,6 +167,27 @@ func (c *core) delete(p patience, key *[32]byte) (bool, error) {
 	return removed, err
 }
 
+// subtreeIndex asks for a value with no room for it: what is said of it is enough.
+func (c *core) subtreeIndex(p patience, key *[32]byte) (int16, bool, error) {
+	stripe := ffi.Stripe()
+	if !c.gate.Enter(stripe) {
+		return 0, false, errClosed()
+	}
+	defer c.gate.Leave(stripe)
+	var result ffi.Lookup
+	err := c.handle.Get(key, ffi.NonBlocking, nil, &result)
+	if mustWait(err) {
+		result, err = c.getWaiting(p, err, *key, &scratch{})
+	}
+	switch err {
+	case nil, error(ffi.BufferTooSmall):
+		return int16(result.SubtreeIndex), true, nil
+	case error(ffi.NotFound):
+		return 0, false, nil
+	}
+	return 0, false, err
+}
+
 func (c *core) updateSubtreeIndex(p patience, key *[32]byte, index uint16) (bool, error) {
 	stripe := ffi.Stripe()
 	if !c.gate.Enter(stripe) {

@@ -186,6 +186,12 @@ func (m *DiskTxMap[H, V]) DeleteErr(hash H) (bool, error) {
 	return m.core.delete(m.bounded, &key)
 }
 
+// SubtreeIndex is the subtree index of hash, and whether hash is there. The value is not decoded.
+func (m *DiskTxMap[H, V]) SubtreeIndex(hash H) (index int16, found bool, err error) {
+	key := [32]byte(hash)
+	return m.core.subtreeIndex(m.bounded, &key)
+}
+
 // UpdateSubtreeIndex sets the subtree index of hash; an absent hash is left absent.
 func (m *DiskTxMap[H, V]) UpdateSubtreeIndex(hash H, index int16) {
 	key := [32]byte(hash)

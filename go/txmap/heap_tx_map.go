@@ -160,6 +160,21 @@ func (m *HeapTxMap[H, V]) DeleteErr(hash H) (bool, error) {
 	return found, nil
 }
 
+// SubtreeIndex is the subtree index of hash, and whether hash is there.
+func (m *HeapTxMap[H, V]) SubtreeIndex(hash H) (index int16, found bool, err error) {
+	if err := m.open(); err != nil {
+		return 0, false, err
+	}
+	s := m.shard(&hash)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	value, found := s.entries[hash]
+	if !found {
+		return 0, false, nil
+	}
+	return m.codec.SubtreeIndex(value), true, nil
+}
+
 // UpdateSubtreeIndex sets the subtree index of hash; an absent hash is left absent.
 func (m *HeapTxMap[H, V]) UpdateSubtreeIndex(hash H, index int16) {
 	_, err := m.update(hash, index)

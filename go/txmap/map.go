@@ -86,6 +86,8 @@ type TxMap[H ~[32]byte, V any] interface {
 	// many.
 	DeleteBatch(hashes []H, removed []bool) (int, error)
 
+	// SubtreeIndex is the subtree index of hash, 0 where none was set, and whether hash is there.
+	SubtreeIndex(hash H) (index int16, found bool, err error)
 	// UpdateSubtreeIndex sets the subtree index of hash; an absent hash is left absent.
 	UpdateSubtreeIndex(hash H, index int16)
 	// UpdateSubtreeIndexBatch sets the subtree index of all hashes that are there. It returns how

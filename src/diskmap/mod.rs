@@ -57,8 +57,8 @@ pub use key::Key;
 pub use stats::MapStats;
 pub use transfer::{Progress, Transfer};
 
-use self::compaction::WorkerParts;
 use self::compaction::Worker;
+use self::compaction::WorkerParts;
 use self::confirm::Start;
 use self::directory::MapDirectory;
 use self::durable::{Durable, Found};
@@ -176,7 +176,8 @@ impl<K: Key> DiskMap<K> {
         let durable = found.map(recover).transpose()?;
         let generation = Arc::new(ArcSwap::from_pointee(generation));
         let compaction = compaction_worker::<K>(runtime, settings, &shared, &generation);
-        let rehasher = Rehasher::start(runtime, &plan, &shared, &generation, (hash_key::<K>, K::BYTES));
+        let rehasher =
+            Rehasher::start(runtime, &plan, &shared, &generation, (hash_key::<K>, K::BYTES));
         let ticker = AgeFlush::start(&generation, settings, &directories);
         Ok(Self {
             shared,

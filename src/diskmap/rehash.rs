@@ -202,11 +202,8 @@ impl Rehasher {
 
     /// Reads the records that come next.
     fn read_slice(&self, page: &mut Page) -> Result<Fit> {
-        let places: Vec<u64> = page.noted[page.next..]
-            .iter()
-            .take(SLICE_PLACES)
-            .map(|noted| noted.units())
-            .collect();
+        let places: Vec<u64> =
+            page.noted[page.next..].iter().take(SLICE_PLACES).map(|noted| noted.units()).collect();
         let reading = Reading {
             runs: RunReader { storage: self.storage.as_ref(), file_reads: &self.file_reads },
             key_bytes: self.key_bytes,

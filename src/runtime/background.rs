@@ -168,7 +168,8 @@ impl Hub {
                 Ok(thread) => state.thread = Some(thread),
                 Err(error) => {
                     drop(state);
-                    let text = format!("no background thread, so no compaction and no rehashing: {error}");
+                    let text =
+                        format!("no background thread, so no compaction and no rehashing: {error}");
                     self.events.push_once("background", EventLevel::Error, text);
                     return false;
                 }

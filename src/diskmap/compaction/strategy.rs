@@ -123,4 +123,3 @@ impl Choice {
 fn wrong(name: &str, what: String) -> Error {
     Error::InvalidArgument(format!("compaction strategy {name} chose {what}; nothing is merged"))
 }
-

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::strategy::{Choice, CompactionStrategy, Offer};
+use crate::Result;
 use crate::diskmap::log::lane::Lane;
 use crate::diskmap::log::record::UNIT_BYTES;
-use crate::Result;
 use crate::diskmap::log::segment::{SEGMENT_HEADER_BYTES, Segment};
 
 /// What the complete segments of a lane hold, in bytes.
