@@ -1,0 +1,331 @@
+// Command bench-subtree measures subtrees as a Go node uses them (rows B1, B9 and B10 of
+// docs/benchmarks.md): what appending a node costs in each kind of memory, what the Go heap holds,
+// and how long it takes to find a transaction in a chain of subtrees. Beside it stands a subtree as
+// one would write it plainly: a slice of nodes, appended to under a mutex.
+//
+// All rows run in one process, five times each by default, in turn; the table has the best and the
+// median. It prints a table and writes subtree-go.json into the directory given.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/blocktier/blocktier/go"
+	"github.com/blocktier/blocktier/go/subtree"
+	"github.com/blocktier/blocktier/go/txmap"
+)
+
+type (
+	hash = [32]byte
+	node = subtree.Node[hash]
+	tree = subtree.Subtree[hash, node]
+)
+
+const (
+	height = 20
+	nodes  = 1 << height
+	// Many subtrees: so many, and of so many nodes each.
+	many, manyHeight = 128, 16
+	// A chain of so many subtrees, each of 2^chainHeight nodes.
+	chained, chainHeight = 1000, 10
+	finds                = 200_000
+)
+
+// plain is a subtree without anything.
+type plain struct {
+	mu         sync.Mutex
+	nodes      []node
+	fees, size uint64
+}
+
+func (p *plain) add(n node) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fees += n.Fee
+	p.size += n.SizeInBytes
+	p.nodes = append(p.nodes, n)
+}
+
+// row is one line of the table; a turn returns its figure.
+type row struct {
+	ID      string  `json:"id"`
+	Case    string  `json:"case"`
+	N       int     `json:"n"`
+	Unit    string  `json:"unit"`
+	Best    float64 `json:"best"`
+	Median  float64 `json:"measured"`
+	turn    func() (float64, error)
+	figures []float64
+}
+
+func main() {
+	reps := flag.Int("reps", 5, "turns of each row")
+	dir := flag.String("dir", ".", "directory of mapped files, maps and the JSON")
+	flag.Parse()
+	if err := run(*dir, *reps); err != nil {
+		fmt.Fprintln(os.Stderr, "bench-subtree:", err)
+		os.Exit(1)
+	}
+}
+
+func run(dir string, reps int) error {
+	rt, err := blocktier.Open()
+	if err != nil {
+		return err
+	}
+	defer rt.Close()
+	files, err := os.MkdirTemp(dir, "bench-subtree-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(files)
+	rows := append(appends(rt, files), heaps(rt, files)...)
+	find, closeChain, err := chain(rt, files)
+	if err != nil {
+		return err
+	}
+	defer closeChain()
+	rows = append(rows, find)
+	for range reps {
+		for _, r := range rows {
+			runtime.GC()
+			figure, err := r.turn()
+			if err != nil {
+				return fmt.Errorf("%s, %s: %w", r.ID, r.Case, err)
+			}
+			r.figures = append(r.figures, figure)
+		}
+	}
+	return report(dir, rows)
+}
+
+func report(dir string, rows []*row) error {
+	fmt.Printf("%s, %d CPUs, %s\n\n", time.Now().UTC().Format("2006-01-02 15:04 UTC"),
+		runtime.NumCPU(), runtime.Version())
+	fmt.Printf("| row | case | n | best | median | unit |\n| - | - | -: | -: | -: | - |\n")
+	for _, r := range rows {
+		slices.Sort(r.figures)
+		r.Best, r.Median = r.figures[0], r.figures[len(r.figures)/2]
+		fmt.Printf("| %s | %s | %d | %.2f | %.2f | %s |\n", r.ID, r.Case, r.N, r.Best, r.Median,
+			r.Unit)
+	}
+	text, err := json.MarshalIndent(rows, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "subtree-go.json"), text, 0o644)
+}
+
+func numbered(i int) node {
+	var h hash
+	for at := range 4 {
+		z := uint64(4*i+at+1) * 0x9e3779b97f4a7c15
+		z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+		z = (z ^ z>>27) * 0x94d049bb133111eb
+		z ^= z >> 31
+		for b := range 8 {
+			h[8*at+b] = byte(z >> (8 * b))
+		}
+	}
+	return node{Hash: h, Fee: uint64(i), SizeInBytes: 250}
+}
+
+// appends are the rows of B1, in nanoseconds per node.
+func appends(rt *blocktier.Runtime, dir string) []*row {
+	n := numbered(1)
+	fill := func(st *tree) error {
+		for range st.Size() {
+			if err := st.AddSubtreeNodeWithoutLock(n); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	heap := func() (*tree, error) { return subtree.NewTree[hash, node](height) }
+	anonymous := func() (*tree, error) { return subtree.NewTreeMmap[hash, node](rt, height, "") }
+	mapped := func() (*tree, error) { return subtree.NewTreeMmap[hash, node](rt, height, dir) }
+	each := func(began time.Time, count int) float64 {
+		return float64(time.Since(began).Nanoseconds()) / float64(count)
+	}
+	fresh := func(name string, make func() (*tree, error)) *row {
+		return &row{ID: "B1", Case: "append, " + name + ", made and filled", N: nodes, Unit: "ns",
+			turn: func() (float64, error) {
+				began := time.Now()
+				st, err := make()
+				if err != nil {
+					return 0, err
+				}
+				err = fill(st)
+				figure := each(began, nodes)
+				if closed := st.Close(); err == nil {
+					err = closed
+				}
+				return figure, err
+			}}
+	}
+	again := func(name string, make func() (*tree, error)) *row {
+		return &row{ID: "B1", Case: "append, " + name + ", touched before", N: nodes, Unit: "ns",
+			turn: func() (float64, error) {
+				st, err := make()
+				if err == nil {
+					err = fill(st)
+				}
+				if err != nil {
+					return 0, err
+				}
+				st.Nodes, st.Fees, st.SizeInBytes = st.Nodes[:0], 0, 0
+				st.Changed()
+				began := time.Now()
+				err = fill(st)
+				figure := each(began, nodes)
+				if closed := st.Close(); err == nil {
+					err = closed
+				}
+				return figure, err
+			}}
+	}
+	byHand := &row{ID: "B1", Case: "append, plain Go subtree, made and filled", N: nodes,
+		Unit: "ns", turn: func() (float64, error) {
+			began := time.Now()
+			p := &plain{nodes: make([]node, 0, nodes)}
+			for range nodes {
+				p.add(n)
+			}
+			return each(began, nodes), nil
+		}}
+	const arrays, arrayHeight = 64, 14
+	live := &row{ID: "B1", Case: "append, 64 mapped subtrees of 16,384 that all live",
+		N: arrays << arrayHeight, Unit: "ns", turn: func() (float64, error) {
+			began := time.Now()
+			var all []*tree
+			for range arrays {
+				st, err := subtree.NewTreeMmap[hash, node](rt, arrayHeight, dir)
+				if err == nil {
+					err = fill(st)
+				}
+				if err != nil {
+					return 0, err
+				}
+				all = append(all, st)
+			}
+			figure := each(began, arrays<<arrayHeight)
+			for _, st := range all {
+				if err := st.Close(); err != nil {
+					return 0, err
+				}
+			}
+			return figure, nil
+		}}
+	return []*row{byHand, fresh("Go heap", heap), fresh("anonymous memory", anonymous),
+		fresh("mapped file", mapped), again("Go heap", heap), again("anonymous memory", anonymous),
+		again("mapped file", mapped), live}
+}
+
+// heaps are the rows of B9, in MiB.
+func heaps(rt *blocktier.Runtime, dir string) []*row {
+	measure := func(name string, make func() (*tree, error)) *row {
+		return &row{ID: "B9", Case: "Go heap of 128 subtrees, " + name, N: many << manyHeight,
+			Unit: "MiB", turn: func() (float64, error) {
+				before := heapBytes()
+				var all []*tree
+				for range many {
+					st, err := make()
+					if err != nil {
+						return 0, err
+					}
+					for range st.Size() {
+						if err := st.AddSubtreeNodeWithoutLock(numbered(1)); err != nil {
+							return 0, err
+						}
+					}
+					all = append(all, st)
+				}
+				held := float64(int64(heapBytes()-before)) / (1 << 20)
+				if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+					return 0, fmt.Errorf("%d files have names: %v", len(left), err)
+				}
+				for _, st := range all {
+					if err := st.Close(); err != nil {
+						return 0, err
+					}
+				}
+				return held, nil
+			}}
+	}
+	return []*row{
+		measure("Go heap", func() (*tree, error) { return subtree.NewTree[hash, node](manyHeight) }),
+		measure("mapped files", func() (*tree, error) {
+			return subtree.NewTreeMmap[hash, node](rt, manyHeight, filepath.Clean(dir))
+		}),
+	}
+}
+
+func heapBytes() uint64 {
+	var stats runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
+}
+
+// chain is the row of B10, in nanoseconds per transaction found, and what closes its chain.
+func chain(rt *blocktier.Runtime, dir string) (*row, func(), error) {
+	maps, err := os.MkdirTemp(filepath.Dir(dir), "bench-subtree-map-")
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := txmap.Open[hash, *txmap.TxInpoints[hash]](rt, txmap.TxInpointsCodec[hash]{},
+		txmap.WithDirs(maps), txmap.WithExpectedEntries(chained<<chainHeight))
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := subtree.NewChain(m, func() (*tree, error) {
+		return subtree.NewTreeMmap[hash, node](rt, chainHeight, "")
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	closeAll := func() {
+		c.Close()
+		m.Close()
+		os.RemoveAll(maps)
+	}
+	value := &txmap.TxInpoints[hash]{}
+	for i := range chained << chainHeight {
+		n := numbered(i)
+		if err := m.SetErr(n.Hash, value); err != nil {
+			return nil, closeAll, err
+		}
+		if err := c.Add(n); err != nil {
+			return nil, closeAll, err
+		}
+	}
+	next := 0
+	find := func() (float64, error) {
+		keys := make([]hash, finds)
+		for i := range keys {
+			next = (next + 7_919) % (chained << chainHeight)
+			keys[i] = numbered(next).Hash
+		}
+		began := time.Now()
+		for _, key := range keys {
+			if _, _, err := c.Find(key); err != nil {
+				return 0, err
+			}
+		}
+		return float64(time.Since(began).Nanoseconds()) / finds, nil
+	}
+	// Each subtree makes its index once.
+	if _, err := find(); err != nil {
+		return nil, closeAll, err
+	}
+	return &row{ID: "B10", Case: "find a transaction in a chain of 1000 subtrees",
+		N: chained << chainHeight, Unit: "ns", turn: find}, closeAll, nil
+}
