@@ -11,7 +11,8 @@ NATIVE_LIBS := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo demo-10m test soak lint ci bench-txmap bench-txmap-full bench-ram bench-index bench-hash
+.PHONY: help build demo demo-10m test soak lint ci
+.PHONY: bench-txmap bench-txmap-full bench-ram bench-index bench-hash bench-subtree
 .PHONY: install clean
 .PHONY: library-release library-checked header native-libs
 
@@ -72,6 +73,10 @@ bench-index: ## Benchmark the index alone
 
 bench-hash: ## Benchmark sha256d and Merkle roots, beside sha2 and bitcoin_hashes
 	cargo bench --bench hash
+
+bench-subtree: library-release ## Benchmark subtrees: roots, proofs, changes, files from Rust; appends from Go
+	cargo bench --bench subtree
+	cd go/bench && go run ./cmd/bench-subtree -dir ../../target/bench
 
 # A profile with optimisation, debug assertions and overflow checks: what the Go tests link. Tools
 # and benchmarks link the release build; each target puts the one it needs in place first.

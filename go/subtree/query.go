@@ -131,7 +131,7 @@ func (st *Subtree[H, N]) rootLocked() (*H, error) {
 }
 
 func (st *Subtree[H, N]) computeRoot() ([32]byte, error) {
-	if st.levelsFit() {
+	if st.levels != nil && st.buildLevels() == nil {
 		return st.levels.root()
 	}
 	return nodesRoot(raw(st.Nodes), nil, 0)
@@ -195,10 +195,8 @@ func (st *Subtree[H, N]) GetMerkleProof(index int) ([]*H, error) {
 	if err := st.checkIndex(index); err != nil {
 		return nil, err
 	}
-	if !st.levelsFit() {
-		if err := st.buildLevels(); err != nil {
-			return nil, err
-		}
+	if err := st.buildLevels(); err != nil {
+		return nil, err
 	}
 	var path [maxHeight + 1][32]byte
 	count, err := st.levels.proof(index, path[:])
@@ -214,21 +212,63 @@ func (st *Subtree[H, N]) GetMerkleProof(index int) ([]*H, error) {
 	return proof, nil
 }
 
+// GetMerkleProofs are the paths of several leaves, as GetMerkleProof gives them one by one. The
+// first proofs cost the levels of the tree once. An index that is no node's is an error, before
+// anything is computed.
+func (st *Subtree[H, N]) GetMerkleProofs(indexes []int) ([][]H, error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.closed {
+		return nil, errClosed()
+	}
+	places := make([]uint64, len(indexes))
+	for i, index := range indexes {
+		if err := st.checkIndex(index); err != nil {
+			return nil, err
+		}
+		places[i] = uint64(index)
+	}
+	if len(indexes) == 0 {
+		return nil, nil
+	}
+	if err := st.buildLevels(); err != nil {
+		return nil, err
+	}
+	siblings, height, err := st.levels.proofs(places)
+	if err != nil {
+		return nil, err
+	}
+	all := unsafe.Slice((*H)(unsafe.Pointer(unsafe.SliceData(siblings))), len(siblings))
+	proofs := make([][]H, len(indexes))
+	for i := range proofs {
+		proofs[i] = all[i*height : (i+1)*height : (i+1)*height]
+	}
+	return proofs, nil
+}
+
 // levelsFit reports whether the kept levels are those of the nodes.
 func (st *Subtree[H, N]) levelsFit() bool {
 	return st.levels != nil && st.levels.leaves() == len(st.Nodes)
 }
 
+// buildLevels makes the kept levels those of the nodes: from nothing, or, where nodes were only
+// added since, by what these reach.
 func (st *Subtree[H, N]) buildLevels() error {
+	nodes := raw(st.Nodes)
+	if st.levels != nil && st.levels.leaves() <= len(nodes) {
+		more := nodes[st.levels.leaves():]
+		if len(more) == 0 || st.levels.add(more) == nil {
+			return nil
+		}
+	}
 	if err := st.forgetLevels(); err != nil {
 		return err
 	}
 	if st.array == nil {
-		st.levels = newHeapLevels(raw(st.Nodes))
+		st.levels = newHeapLevels(nodes)
 		return nil
 	}
-	native, err := newNativeLevels(st.rt, unsafe.Pointer(unsafe.SliceData(st.Nodes)), len(st.Nodes),
-		st.dir)
+	native, err := newNativeLevels(st.rt, nodes, cap(st.Nodes), st.dir)
 	if err != nil {
 		return err
 	}

@@ -295,7 +295,13 @@ func (st *Subtree[H, N]) RemoveNodeAtIndex(index int) error {
 	hash := H(node.hash)
 	st.ConflictingNodes = slices.DeleteFunc(st.ConflictingNodes,
 		func(other H) bool { return other == hash })
-	return st.forget()
+	st.root, st.index, st.stored = nil, nil, nil
+	kept := st.levels != nil && (index >= st.levels.leaves() ||
+		st.levels.leaves() > 1 && st.levels.remove(index) == nil)
+	if kept {
+		return nil
+	}
+	return st.forgetLevels()
 }
 
 func (st *Subtree[H, N]) checkIndex(index int) error {
@@ -331,7 +337,7 @@ func (st *Subtree[H, N]) ReplaceRootNode(node *H, fee, sizeInBytes uint64) *H {
 	st.Fees, st.SizeInBytes = fees, size
 	if len(st.Nodes) == 0 {
 		st.Nodes = st.Nodes[:1]
-	} else if st.levelsFit() && st.levels.setLeaf(0, &fresh.hash) != nil {
+	} else if st.levels != nil && st.levels.setLeaf(0, &fresh.hash) != nil {
 		st.forgetLevels()
 	}
 	raw(st.Nodes)[0] = fresh

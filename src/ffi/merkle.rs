@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// All levels of a tree, so that a proof reads one hash per level.
 #[derive(Debug)]
 #[expect(non_camel_case_types, reason = "the name in the C header")]
-pub struct blocktier_merkle_levels_t(Guarded<MerkleLevels>);
+pub struct blocktier_merkle_levels_t(pub(super) Guarded<MerkleLevels>);
 
 guard::handle!(blocktier_merkle_levels_t, MerkleLevels);
 

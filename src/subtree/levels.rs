@@ -1,8 +1,9 @@
 //! A Merkle tree with all its levels kept: a proof reads one hash per level, and a changed leaf
 //! recomputes only its path.
 //!
-//! One array, level after level, leaves first, root last: 64 bytes per leaf in all. By Bitcoin's
-//! rule an odd last hash of a level is paired with itself; it is not stored twice.
+//! One array, level after level, leaves first, root last: 64 bytes per leaf of the capacity in all.
+//! The capacity says where a level begins, so that leaves come and go without moving it. By
+//! Bitcoin's rule an odd last hash of a level is paired with itself; it is not stored twice.
 //!
 //! Threads: shared reads or one writer, by the rules of borrowing. Building spreads over rayon's
 //! pool, in blocks that stay in cache for five levels (see [`merkle`](super::merkle)).
@@ -36,20 +37,39 @@ const ANONYMOUS_HASHES: usize = (4 << 20) / size_of::<Hash>();
 /// ```
 #[derive(Debug)]
 pub struct MerkleLevels {
-    hashes: PlainArray<Hash>,
-    leaves: usize,
+    pub(super) hashes: PlainArray<Hash>,
+    pub(super) capacity: usize,
+    pub(super) leaves: usize,
+}
+
+/// Where levels are kept.
+#[derive(Debug, Clone, Copy)]
+pub enum LevelsMemory<'a> {
+    /// The heap.
+    Heap,
+    /// Anonymous pages, huge ones if asked for, where the levels fill some; the heap below that.
+    Pages(HugePages),
+    /// An unlinked file in this directory.
+    File(&'a Path, &'a MappingOptions),
 }
 
 /// The place of one level in the array.
 #[derive(Clone, Copy)]
-struct Level {
-    start: usize,
-    width: usize,
+pub(super) struct Level {
+    pub(super) start: usize,
+    /// Hashes of this level at full capacity.
+    room: usize,
+    /// Hashes that it has.
+    pub(super) width: usize,
 }
 
 impl Level {
-    fn above(self) -> Self {
-        Self { start: self.start + self.width, width: self.width.div_ceil(2) }
+    pub(super) fn above(self) -> Self {
+        Self {
+            start: self.start + self.room,
+            room: self.room.div_ceil(2),
+            width: self.width.div_ceil(2),
+        }
     }
 }
 
@@ -60,8 +80,7 @@ impl MerkleLevels {
     ///
     /// [`Error::InvalidArgument`] without leaves, [`Error::OutOfMemory`].
     pub fn heap<L: Leaves + ?Sized>(leaves: &L) -> Result<Self> {
-        let hashes = PlainArray::heap(WHAT, hashes_of(leaves.count())?)?;
-        Ok(Self::build(hashes, leaves))
+        Self::with_capacity(leaves, leaves.count(), LevelsMemory::Heap)
     }
 
     /// Builds all levels over `leaves` in RAM: anonymous pages, huge ones if asked for, where the
@@ -71,11 +90,7 @@ impl MerkleLevels {
     ///
     /// As [`heap`](Self::heap).
     pub fn in_memory<L: Leaves + ?Sized>(leaves: &L, huge_pages: HugePages) -> Result<Self> {
-        let count = hashes_of(leaves.count())?;
-        if count < ANONYMOUS_HASHES {
-            return Self::heap(leaves);
-        }
-        Ok(Self::build(PlainArray::anonymous(WHAT, count, huge_pages)?, leaves))
+        Self::with_capacity(leaves, leaves.count(), LevelsMemory::Pages(huge_pages))
     }
 
     /// Builds all levels over `leaves` in an unlinked file in `dir`.
@@ -88,36 +103,77 @@ impl MerkleLevels {
         leaves: &L,
         options: &MappingOptions,
     ) -> Result<Self> {
-        let hashes = PlainArray::in_file(WHAT, dir, hashes_of(leaves.count())?, options)?;
-        Ok(Self::build(hashes, leaves))
+        Self::with_capacity(leaves, leaves.count(), LevelsMemory::File(dir, options))
     }
 
-    fn build<L: Leaves + ?Sized>(mut hashes: PlainArray<Hash>, leaves: &L) -> Self {
+    /// Builds all levels over `leaves` with room for `capacity` of them, which never grows.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] without leaves or with more than `capacity`; as
+    /// [`heap`](Self::heap) and [`NodeArray::mapped`](super::NodeArray::mapped).
+    pub fn with_capacity<L: Leaves + ?Sized>(
+        leaves: &L,
+        capacity: usize,
+        memory: LevelsMemory<'_>,
+    ) -> Result<Self> {
+        let count = leaves.count();
+        if count == 0 {
+            return Err(Error::InvalidArgument("a tree without leaves has no levels".into()));
+        }
+        if count > capacity {
+            let text = format!("{count} leaves in levels with room for {capacity}");
+            return Err(Error::InvalidArgument(text));
+        }
+        let all = hashes_of(capacity)?;
+        let hashes = match memory {
+            LevelsMemory::Pages(huge_pages) if all >= ANONYMOUS_HASHES => {
+                PlainArray::anonymous(WHAT, all, huge_pages)?
+            }
+            LevelsMemory::Heap | LevelsMemory::Pages(_) => PlainArray::heap(WHAT, all)?,
+            LevelsMemory::File(dir, options) => PlainArray::in_file(WHAT, dir, all, options)?,
+        };
+        Ok(Self::build(hashes, capacity, leaves))
+    }
+
+    fn build<L: Leaves + ?Sized>(
+        mut hashes: PlainArray<Hash>,
+        capacity: usize,
+        leaves: &L,
+    ) -> Self {
         let kernel = Sha256d::selected();
         let count = leaves.count();
-        let (mut level, mut above) = hashes.split_at_mut(count);
+        let (mut room, mut above) = (capacity, &mut hashes[..]);
+        let mut level = take_level(&mut above, capacity, count);
         if count < PARALLEL_BLOCKS * BLOCK_LEAVES {
             leaves.copy_into(0, level);
         } else {
-            (level, above) = build_blocks(kernel, level, above, |block, leaves_of_block| {
+            level = build_blocks(kernel, level, &mut room, &mut above, |block, leaves_of_block| {
                 leaves.copy_into(block * BLOCK_LEAVES, leaves_of_block);
             });
         }
         while level.len() >= PARALLEL_BLOCKS * BLOCK_LEAVES {
-            (level, above) = build_blocks(kernel, level, above, |_, _| ());
+            level = build_blocks(kernel, level, &mut room, &mut above, |_, _| ());
         }
         while level.len() > 1 {
-            let (parents, rest) = above.split_at_mut(level.len().div_ceil(2));
+            room = room.div_ceil(2);
+            let parents = take_level(&mut above, room, level.len().div_ceil(2));
             hash_level(kernel, level, parents);
-            (level, above) = (parents, rest);
+            level = parents;
         }
-        Self { hashes, leaves: count }
+        Self { hashes, capacity, leaves: count }
     }
 
     /// How many leaves there are; at least one.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.leaves
+    }
+
+    /// How many leaves there is room for.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.capacity
     }
 
     /// Never: a tree has a leaf.
@@ -141,7 +197,11 @@ impl MerkleLevels {
     /// The root.
     #[must_use]
     pub fn root(&self) -> Hash {
-        self.hashes.last().copied().unwrap_or_default()
+        let mut level = self.lowest();
+        while level.width > 1 {
+            level = level.above();
+        }
+        self.hashes[level.start]
     }
 
     /// The leaves.
@@ -189,7 +249,12 @@ impl MerkleLevels {
         Ok(())
     }
 
-    fn check_index(&self, index: usize) -> Result<()> {
+    /// The level of the leaves.
+    pub(super) const fn lowest(&self) -> Level {
+        Level { start: 0, room: self.capacity, width: self.leaves }
+    }
+
+    pub(super) fn check_index(&self, index: usize) -> Result<()> {
         if index < self.leaves {
             return Ok(());
         }
@@ -198,7 +263,7 @@ impl MerkleLevels {
 
     /// Each level below the root with the place in it that leads to leaf `index`.
     fn path(&self, index: usize) -> impl Iterator<Item = (Level, usize)> + use<> {
-        let mut next = (Level { start: 0, width: self.leaves }, index);
+        let mut next = (self.lowest(), index);
         std::iter::from_fn(move || {
             let (level, place) = next;
             next = (level.above(), place / 2);
@@ -207,21 +272,29 @@ impl MerkleLevels {
     }
 }
 
+/// Cuts the memory of a level, `room` hashes, off the front of `above` and returns those in use.
+fn take_level<'a>(above: &mut &'a mut [Hash], room: usize, width: usize) -> &'a mut [Hash] {
+    let (level, rest) = std::mem::take(above).split_at_mut(room);
+    *above = rest;
+    &mut level[..width]
+}
+
 /// Computes the five levels above `level`, block by block on all threads, into the front of
-/// `above`; `fill` is given each block of `level` first, with its number. Returns the highest of
-/// the levels and what is left of `above`.
+/// `above`; `fill` is given each block of `level` first, with its number. `room` is that of `level`
+/// and becomes that of the highest of the levels, which is returned.
 fn build_blocks<'a>(
     kernel: Sha256d,
-    level: &'a mut [Hash],
-    above: &'a mut [Hash],
+    level: &mut [Hash],
+    room: &mut usize,
+    above: &mut &'a mut [Hash],
     fill: impl Fn(usize, &mut [Hash]) + Sync,
-) -> (&'a mut [Hash], &'a mut [Hash]) {
-    let width = level.len();
-    let (first, above) = above.split_at_mut(width.div_ceil(2));
-    let (second, above) = above.split_at_mut(width.div_ceil(4));
-    let (third, above) = above.split_at_mut(width.div_ceil(8));
-    let (fourth, above) = above.split_at_mut(width.div_ceil(16));
-    let (fifth, above) = above.split_at_mut(width.div_ceil(1 << BLOCK_LEVELS));
+) -> &'a mut [Hash] {
+    let mut width = level.len();
+    let mut next = || {
+        (*room, width) = (room.div_ceil(2), width.div_ceil(2));
+        take_level(above, *room, width)
+    };
+    let (first, second, third, fourth, fifth) = (next(), next(), next(), next(), next());
     let blocks = (
         level.par_chunks_mut(BLOCK_LEAVES),
         first.par_chunks_mut(BLOCK_LEAVES / 2),
@@ -238,15 +311,17 @@ fn build_blocks<'a>(
         hash_level(kernel, levels.3, levels.4);
         hash_level(kernel, levels.4, levels.5);
     });
-    (fifth, above)
+    fifth
 }
 
-/// Hashes of all levels of a tree of `leaves` leaves; 0 without leaves.
-fn hashes_of(leaves: usize) -> Result<usize> {
-    if leaves == 0 {
-        return Err(Error::InvalidArgument("a tree without leaves has no levels".into()));
+/// Hashes of all levels of a tree with room for `capacity` leaves, at least one.
+fn hashes_of(capacity: usize) -> Result<usize> {
+    // The levels above the leaves have fewer hashes than those and one for each odd level.
+    if capacity > usize::MAX / 4 {
+        let text = format!("levels with room for {capacity} leaves");
+        return Err(Error::InvalidArgument(text));
     }
-    let mut level = Level { start: 0, width: leaves };
+    let mut level = Level { start: 0, room: capacity, width: capacity };
     while level.width > 1 {
         level = level.above();
     }

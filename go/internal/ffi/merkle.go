@@ -14,8 +14,14 @@ package ffi
 #cgo nocallback blocktier_block_root
 #cgo noescape blocktier_merkle_proof_fold
 #cgo nocallback blocktier_merkle_proof_fold
-#cgo noescape blocktier_merkle_levels_new
-#cgo nocallback blocktier_merkle_levels_new
+#cgo noescape blocktier_merkle_levels_with_capacity
+#cgo nocallback blocktier_merkle_levels_with_capacity
+#cgo noescape blocktier_merkle_levels_append
+#cgo nocallback blocktier_merkle_levels_append
+#cgo noescape blocktier_merkle_levels_remove
+#cgo nocallback blocktier_merkle_levels_remove
+#cgo noescape blocktier_merkle_levels_proofs
+#cgo nocallback blocktier_merkle_levels_proofs
 #cgo noescape blocktier_merkle_levels_free
 #cgo nocallback blocktier_merkle_levels_free
 #cgo noescape blocktier_merkle_levels_root
@@ -80,14 +86,15 @@ func FoldProof(leaf *[32]byte, index uint64, siblings []byte) (root [32]byte, er
 // MerkleLevels keeps every level of a tree outside the Go heap.
 type MerkleLevels struct{ handle *C.blocktier_merkle_levels_t }
 
-// NewMerkleLevels computes the levels over n leaves that lie stride bytes apart; directory as for
-// NewNodeArray.
-func NewMerkleLevels(runtime Runtime, leaves unsafe.Pointer, n, stride int,
+// NewMerkleLevels computes the levels over n leaves that lie stride bytes apart, with room for
+// capacity of them; directory as for NewNodeArray.
+func NewMerkleLevels(runtime Runtime, leaves unsafe.Pointer, n, stride, capacity int,
 	directory string) (MerkleLevels, error) {
 	var failure C.blocktier_error_t
 	var handle *C.blocktier_merkle_levels_t
-	status := C.blocktier_merkle_levels_new(runtime.handle, leaves, C.size_t(n), C.size_t(stride),
-		textOf(directory), C.size_t(len(directory)), &handle, &failure)
+	status := C.blocktier_merkle_levels_with_capacity(runtime.handle, leaves, C.size_t(n),
+		C.size_t(stride), C.uint64_t(capacity), textOf(directory), C.size_t(len(directory)),
+		&handle, &failure)
 	return MerkleLevels{handle}, check(status, &failure)
 }
 
@@ -119,6 +126,31 @@ func (l MerkleLevels) SetLeaf(index uint64, hash *[32]byte) error {
 	var failure C.blocktier_error_t
 	return check(C.blocktier_merkle_levels_set_leaf(l.handle, C.uint64_t(index), keyOf(hash),
 		&failure), &failure)
+}
+
+// Append adds n leaves that lie stride bytes apart. Nothing else may use the levels meanwhile.
+func (l MerkleLevels) Append(leaves unsafe.Pointer, n, stride int) error {
+	var failure C.blocktier_error_t
+	return check(C.blocktier_merkle_levels_append(l.handle, leaves, C.size_t(n), C.size_t(stride),
+		&failure), &failure)
+}
+
+// Remove removes a leaf; the later ones move up. Nothing else may use the levels meanwhile.
+func (l MerkleLevels) Remove(index uint64) error {
+	var failure C.blocktier_error_t
+	return check(C.blocktier_merkle_levels_remove(l.handle, C.uint64_t(index), &failure), &failure)
+}
+
+// Proofs writes the siblings of several leaves, proof after proof, and returns the length of each.
+// BufferTooSmall gives the length alone.
+func (l MerkleLevels) Proofs(indexes []uint64, siblings [][32]byte) (height int, err error) {
+	var failure C.blocktier_error_t
+	var each C.size_t
+	status := C.blocktier_merkle_levels_proofs(l.handle,
+		(*C.uint64_t)(unsafe.Pointer(unsafe.SliceData(indexes))), C.size_t(len(indexes)),
+		(*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(siblings))), C.size_t(len(siblings)), &each,
+		&failure)
+	return int(each), check(status, &failure)
 }
 
 // Inspect checks the sizes of a subtree file's bytes and, on demand, root, sums and policy.

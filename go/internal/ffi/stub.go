@@ -213,7 +213,7 @@ func FoldProof(*[32]byte, uint64, []byte) ([32]byte, error) {
 }
 
 // NewMerkleLevels fails: this build has no library.
-func NewMerkleLevels(Runtime, unsafe.Pointer, int, int, string) (MerkleLevels, error) {
+func NewMerkleLevels(Runtime, unsafe.Pointer, int, int, int, string) (MerkleLevels, error) {
 	return MerkleLevels{}, errMissing
 }
 
@@ -235,6 +235,21 @@ func (MerkleLevels) Proof(uint64, [][32]byte) (int, error) {
 // SetLeaf fails: this build has no library.
 func (MerkleLevels) SetLeaf(uint64, *[32]byte) error {
 	return errMissing
+}
+
+// Append fails: this build has no library.
+func (MerkleLevels) Append(unsafe.Pointer, int, int) error {
+	return errMissing
+}
+
+// Remove fails: this build has no library.
+func (MerkleLevels) Remove(uint64) error {
+	return errMissing
+}
+
+// Proofs fails: this build has no library.
+func (MerkleLevels) Proofs([]uint64, [][32]byte) (int, error) {
+	return 0, errMissing
 }
 
 // Inspect fails: this build has no library.
