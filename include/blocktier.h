@@ -846,6 +846,60 @@ blocktier_status_t blocktier_merkle_proof_fold(const uint8_t *leaf,
                                                uint8_t *root,
                                                struct blocktier_error_t *error);
 
+// As blocktier_merkle_levels_new, with room for `capacity` leaves, at least `n`, which never
+// grows. 64 bytes of memory per leaf of the capacity. The leaves are copied.
+blocktier_status_t blocktier_merkle_levels_with_capacity(const struct blocktier_runtime_t *runtime,
+                                                         const void *leaves,
+                                                         size_t n,
+                                                         size_t stride,
+                                                         uint64_t capacity,
+                                                         const char *directory,
+                                                         size_t directory_length,
+                                                         struct blocktier_merkle_levels_t **out,
+                                                         struct blocktier_error_t *error);
+
+// Appends `n` leaves, hashes (`stride` 32) or nodes (`stride` 48, 8-byte aligned), and recomputes
+// what they reach. INVALID_ARGUMENT, and nothing changed, if they exceed the capacity. Exclusive:
+// no other call on these levels may run.
+blocktier_status_t blocktier_merkle_levels_append(struct blocktier_merkle_levels_t *levels,
+                                                  const void *leaves,
+                                                  size_t n,
+                                                  size_t stride,
+                                                  struct blocktier_error_t *error);
+
+// Replaces `n` leaves: `indexes[i]` by the hash at `hashes` + 32 i; of several for one leaf the
+// last one counts. All or none. Exclusive.
+blocktier_status_t blocktier_merkle_levels_set_leaves(struct blocktier_merkle_levels_t *levels,
+                                                      const uint64_t *indexes,
+                                                      const uint8_t *hashes,
+                                                      size_t n,
+                                                      struct blocktier_error_t *error);
+
+// Removes leaf `index`; the later ones move up. INVALID_ARGUMENT, and nothing changed, past the
+// last leaf and for the only one. Exclusive.
+blocktier_status_t blocktier_merkle_levels_remove(struct blocktier_merkle_levels_t *levels,
+                                                  uint64_t index,
+                                                  struct blocktier_error_t *error);
+
+// Compares the levels' leaves with `n` hashes (`stride` 32) or nodes (`stride` 48, 8-byte
+// aligned). INVALID_ARGUMENT naming the first leaf that differs, or both numbers.
+blocktier_status_t blocktier_merkle_levels_check_current(const struct blocktier_merkle_levels_t *levels,
+                                                         const void *leaves,
+                                                         size_t n,
+                                                         size_t stride,
+                                                         struct blocktier_error_t *error);
+
+// The siblings of the `n` leaves `indexes`, proof after proof, each `*height` hashes from the leaf
+// up. BUFFER_TOO_SMALL if n × `*height` is above `capacity_hashes`; then, and on an error, nothing
+// is copied.
+blocktier_status_t blocktier_merkle_levels_proofs(const struct blocktier_merkle_levels_t *levels,
+                                                  const uint64_t *indexes,
+                                                  size_t n,
+                                                  uint8_t *siblings,
+                                                  size_t capacity_hashes,
+                                                  size_t *height,
+                                                  struct blocktier_error_t *error);
+
 // Checks the sizes of a subtree: `format` 0 plain, 1 with magic, 2 bare hashes. With `verify`
 // other than 0 also root, sums, placeholder, zero hashes, duplicates and conflicting hashes.
 // FORMAT with the kind in `detail` and the place in the text.

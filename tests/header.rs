@@ -22,6 +22,7 @@ fn generated() -> String {
         "check",
         "node_array",
         "merkle",
+        "merkle_changes",
         "subtree",
     ] {
         builder = builder.with_src(root.join(format!("src/ffi/{part}.rs")));
