@@ -124,10 +124,12 @@ fn what_is_changed_counts_from_the_next_choice_on() {
     assert_eq!((merges(map), map.stats().pending_compaction_bytes), (before, 0));
 }
 
+type Chooses = fn(&Offer<'_>) -> Vec<usize>;
+
 /// Chooses what it was made to choose, and counts.
 #[derive(Debug)]
 struct Stubborn {
-    chooses: fn(&Offer<'_>) -> Vec<usize>,
+    chooses: Chooses,
     asked: AtomicU64,
 }
 
@@ -150,7 +152,7 @@ impl CompactionStrategy for Stubborn {
     }
 }
 
-fn stubborn(map: &DiskTxMap, chooses: fn(&Offer<'_>) -> Vec<usize>) -> Arc<Stubborn> {
+fn stubborn(map: &DiskTxMap, chooses: Chooses) -> Arc<Stubborn> {
     let strategy = Arc::new(Stubborn { chooses, asked: AtomicU64::new(0) });
     map.set_compaction_strategy(Some(Arc::clone(&strategy) as _)).unwrap();
     strategy
@@ -182,7 +184,7 @@ fn an_embedders_strategy_chooses() {
 
 #[test]
 fn a_strategy_that_is_wrong_merges_nothing_and_harms_nothing() {
-    let wrong: [(fn(&Offer<'_>) -> Vec<usize>, &str); 2] =
+    let wrong: [(Chooses, &str); 2] =
         [(|offer| vec![offer.sizes.len()], "chose run"), (|_| vec![0, 0], "chose run 0 twice")];
     for (chooses, reason) in wrong {
         let setup = open(6);

@@ -191,7 +191,8 @@ proptest! {
     ) {
         let leaves = leaves(0..count);
         let levels = MerkleLevels::heap(&leaves[..]).unwrap();
-        let mut indexes: Vec<usize> = places.iter().map(|place| place.index(leaves.len())).collect();
+        let mut indexes: Vec<usize> =
+            places.iter().map(|place| place.index(leaves.len())).collect();
         let proof = levels.compact_proof(&indexes).unwrap();
         prop_assert!(proof.verify(&levels.root(), count).unwrap());
         prop_assert!(!proof.verify(&levels.root(), count + 1).unwrap());

@@ -42,7 +42,8 @@ type Chain[H ~[32]byte, N any] struct {
 }
 
 // NewChain makes an empty chain. makeSubtree gives its subtrees, empty and all of one size, a power
-// of two of at least 2; NewTreeMmap for one. positions must hold each transaction before it is added.
+// of two of at least 2; NewTreeMmap for one. positions must hold each transaction before it is
+// added.
 func NewChain[H ~[32]byte, N any](positions Positions[H],
 	makeSubtree func() (*Subtree[H, N], error)) (*Chain[H, N], error) {
 	c := &Chain[H, N]{make: makeSubtree, positions: positions}
@@ -86,9 +87,9 @@ func (c *Chain[H, N]) AddCoinbase() error {
 	return c.subtrees[0].AddCoinbaseNode()
 }
 
-// Add adds a transaction at the end. When that completes a subtree, the transaction map learns which
-// one its transactions are in; one that the map does not have is an error, and the subtree's last
-// transaction is not added.
+// Add adds a transaction at the end. When that completes a subtree, the transaction map learns
+// which one its transactions are in; one that the map does not have is an error, and the subtree's
+// last transaction is not added.
 func (c *Chain[H, N]) Add(node N) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

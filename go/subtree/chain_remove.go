@@ -82,8 +82,8 @@ func (c *Chain[H, N]) Reindex() error {
 	return nil
 }
 
-// checkSums makes sure that no sum over nodes of the subtrees from first on exceeds 64 bits, however
-// they are shared out.
+// checkSums makes sure that no sum over nodes of the subtrees from first on exceeds 64 bits,
+// however they are shared out.
 func (c *Chain[H, N]) checkSums(first int) error {
 	var fees, size uint64
 	for _, st := range c.subtrees[first:] {

@@ -13,9 +13,9 @@
 //! `write`, `lookup` and `batch` are the operations; `confirm` and `read` turn matching tags into
 //! answers; `log` is where records are appended; `generation` is one life of the content. `rotate`
 //! replaces it, `iterate` visits all of it, `transfer` copies from another map. `compaction` gets
-//! the space of dead records back, `rehash` hands the index keys that it needs, `durable` lets a map outlive its process, `check` verifies and
-//! mends what it left on disk. docs/design.md (sections 3 to 6) has the invariants and the
-//! linearization points.
+//! the space of dead records back, `rehash` hands the index keys that it needs, `durable` lets a
+//! map outlive its process, `check` verifies and mends what it left on disk. docs/design.md
+//! (sections 3 to 6) has the invariants and the linearization points.
 //!
 //! Threads: every method takes `&self` and may run concurrently with every other.
 

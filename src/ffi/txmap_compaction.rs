@@ -45,7 +45,8 @@ pub unsafe extern "C" fn blocktier_txmap_compact(
 /// with those alone that are to change (txMapCompaction...). A merge under way goes on as it was
 /// begun, unless compaction is switched off; writers that wait are judged anew. They are this
 /// process's and are not kept in the map's files. SETTING for what is out of range, contradicts
-/// itself or is none of compaction's, FROZEN for what a rotation returned; nothing has changed then.
+/// itself or is none of compaction's, FROZEN for what a rotation returned; nothing has changed
+/// then.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_txmap_set_compaction(
     map: *const blocktier_txmap_t,

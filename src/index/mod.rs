@@ -8,8 +8,8 @@
 //!
 //! The hash picks a shard; the `directory` leads to a page of up to 256 `bucket`s; the key
 //! lives in one of two buckets of that page, chosen as `home` says, or in the shard's `stash`.
-//! Pages grow and split as `grow` says, of the sizes in `sizing`, and are built anew from their keys
-//! as `rehash` says. All memory comes from the `arena` and goes with the index.
+//! Pages grow and split as `grow` says, of the sizes in `sizing`, and are built anew from their
+//! keys as `rehash` says. All memory comes from the `arena` and goes with the index.
 //!
 //! # Threads
 //!

@@ -404,6 +404,7 @@ impl Index {
     }
 
     /// Ends a rehash; everything stays as it is.
+    #[expect(clippy::needless_pass_by_value, reason = "there is nothing to do with it any more")]
     pub(crate) fn abandon_rehash(&self, rehash: Rehash) {
         {
             let guard = ShardGuard::new(self, rehash.shard);

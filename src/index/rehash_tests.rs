@@ -217,7 +217,7 @@ fn rehashing_beside_writers_and_readers() {
                     index.lock(h).insert(h, location, subtree).unwrap();
                     mine.insert(key, (location, subtree));
                 }
-                Some((old, _)) if random % 2 == 0 => {
+                Some((old, _)) if random.is_multiple_of(2) => {
                     let new = append(key);
                     assert!(index.lock(h).replace(h, old, new, Some(subtree)).unwrap());
                     mine.insert(key, (new, subtree));

@@ -191,7 +191,8 @@ mod tests {
             enabled: bool,
             (size_ratio_percent, space_percent) in (0..=100_000u64, 0..=1_000_000u64),
             (min_width, max_width) in (2..=100u64, prop_oneof![Just(0u64), 100..=65_536u64]),
-            (target_bytes, rate_bytes) in (1 << 16..1u64 << 44, prop_oneof![Just(0u64), 1 << 16..=1u64 << 40]),
+            target_bytes in 1 << 16..1u64 << 44,
+            rate_bytes in prop_oneof![Just(0u64), 1 << 16..=1u64 << 40],
             (slowdown_bytes, stop_bytes) in prop_oneof![
                 Just((0u64, 0u64)),
                 (1 << 16..1u64 << 20, Just(0u64)),

@@ -38,9 +38,9 @@ enum Sibling {
 /// The sibling of the hash at `place` of a level of `width`, of which the next known one is at
 /// `next`.
 fn sibling(place: u64, next: Option<u64>, width: u64) -> Sibling {
-    if next == Some(place + 1) && place % 2 == 0 {
+    if next == Some(place + 1) && place.is_multiple_of(2) {
         Sibling::Next
-    } else if place % 2 == 0 && place + 1 == width {
+    } else if place.is_multiple_of(2) && place + 1 == width {
         Sibling::Own
     } else {
         Sibling::Told
@@ -235,7 +235,7 @@ impl CompactProof {
         if !numbers.clone().is_sorted_by(|a, b| a < b) {
             return Err(wrong("its leaves are not in order"));
         }
-        if numbers.clone().last().is_none_or(|last| last >= tree_leaves) {
+        if numbers.clone().next_back().is_none_or(|last| last >= tree_leaves) {
             return Err(wrong("without a leaf, or with one past the last"));
         }
         let mut leaves = reserved_vec(WHAT, count)?;

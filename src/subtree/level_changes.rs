@@ -1,5 +1,5 @@
-//! Changes to kept levels: leaves replaced, appended, removed. Only the hashes that a change reaches
-//! are computed anew.
+//! Changes to kept levels: leaves replaced, appended, removed. Only the hashes that a change
+//! reaches are computed anew.
 
 use rayon::prelude::*;
 

@@ -682,7 +682,8 @@ blocktier_status_t blocktier_txmap_compact(const struct blocktier_txmap_t *map,
 // with those alone that are to change (txMapCompaction...). A merge under way goes on as it was
 // begun, unless compaction is switched off; writers that wait are judged anew. They are this
 // process's and are not kept in the map's files. SETTING for what is out of range, contradicts
-// itself or is none of compaction's, FROZEN for what a rotation returned; nothing has changed then.
+// itself or is none of compaction's, FROZEN for what a rotation returned; nothing has changed
+// then.
 blocktier_status_t blocktier_txmap_set_compaction(const struct blocktier_txmap_t *map,
                                                   const char *settings,
                                                   size_t settings_length,

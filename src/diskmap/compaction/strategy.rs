@@ -112,14 +112,14 @@ impl Choice {
         for run in self.runs() {
             match seen.get_mut(*run) {
                 Some(seen) if !*seen => *seen = true,
-                Some(_) => return Err(wrong(name, format!("run {run} twice"))),
-                None => return Err(wrong(name, format!("run {run} of {offered}"))),
+                Some(_) => return Err(wrong(name, format_args!("run {run} twice"))),
+                None => return Err(wrong(name, format_args!("run {run} of {offered}"))),
             }
         }
         Ok(self.runs())
     }
 }
 
-fn wrong(name: &str, what: String) -> Error {
+fn wrong(name: &str, what: std::fmt::Arguments<'_>) -> Error {
     Error::InvalidArgument(format!("compaction strategy {name} chose {what}; nothing is merged"))
 }

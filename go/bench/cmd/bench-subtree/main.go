@@ -138,23 +138,27 @@ func numbered(i int) node {
 	return node{Hash: h, Fee: uint64(i), SizeInBytes: 250}
 }
 
+// fill appends nodes until the subtree is full.
+func fill(st *tree) error {
+	n := numbered(1)
+	for range st.Size() {
+		if err := st.AddSubtreeNodeWithoutLock(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// each is the time since began in nanoseconds, for each of count.
+func each(began time.Time, count int) float64 {
+	return float64(time.Since(began).Nanoseconds()) / float64(count)
+}
+
 // appends are the rows of B1, in nanoseconds per node.
 func appends(rt *blocktier.Runtime, dir string) []*row {
-	n := numbered(1)
-	fill := func(st *tree) error {
-		for range st.Size() {
-			if err := st.AddSubtreeNodeWithoutLock(n); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
 	heap := func() (*tree, error) { return subtree.NewTree[hash, node](height) }
 	anonymous := func() (*tree, error) { return subtree.NewTreeMmap[hash, node](rt, height, "") }
 	mapped := func() (*tree, error) { return subtree.NewTreeMmap[hash, node](rt, height, dir) }
-	each := func(began time.Time, count int) float64 {
-		return float64(time.Since(began).Nanoseconds()) / float64(count)
-	}
 	fresh := func(name string, make func() (*tree, error)) *row {
 		return &row{ID: "B1", Case: "append, " + name + ", made and filled", N: nodes, Unit: "ns",
 			turn: func() (float64, error) {
@@ -196,13 +200,21 @@ func appends(rt *blocktier.Runtime, dir string) []*row {
 		Unit: "ns", turn: func() (float64, error) {
 			began := time.Now()
 			p := &plain{nodes: make([]node, 0, nodes)}
+			n := numbered(1)
 			for range nodes {
 				p.add(n)
 			}
 			return each(began, nodes), nil
 		}}
+	return []*row{byHand, fresh("Go heap", heap), fresh("anonymous memory", anonymous),
+		fresh("mapped file", mapped), again("Go heap", heap), again("anonymous memory", anonymous),
+		again("mapped file", mapped), manyLive(rt, dir)}
+}
+
+// manyLive is the row of B1 with an array after the other, none of which is given back.
+func manyLive(rt *blocktier.Runtime, dir string) *row {
 	const arrays, arrayHeight = 64, 14
-	live := &row{ID: "B1", Case: "append, 64 mapped subtrees of 16,384 that all live",
+	return &row{ID: "B1", Case: "append, 64 mapped subtrees of 16,384 that all live",
 		N: arrays << arrayHeight, Unit: "ns", turn: func() (float64, error) {
 			began := time.Now()
 			var all []*tree
@@ -224,9 +236,6 @@ func appends(rt *blocktier.Runtime, dir string) []*row {
 			}
 			return figure, nil
 		}}
-	return []*row{byHand, fresh("Go heap", heap), fresh("anonymous memory", anonymous),
-		fresh("mapped file", mapped), again("Go heap", heap), again("anonymous memory", anonymous),
-		again("mapped file", mapped), live}
 }
 
 // heaps are the rows of B9, in MiB.
