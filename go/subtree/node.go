@@ -53,6 +53,11 @@ type rawNode struct {
 
 func (n *rawNode) isPlaceholder() bool { return n.hash == CoinbasePlaceholder }
 
+// beginsAsPlaceholder is cheaper, and true for a placeholder and next to nothing else.
+func (n *rawNode) beginsAsPlaceholder() bool {
+	return *(*uint64)(unsafe.Pointer(&n.hash)) == ^uint64(0)
+}
+
 // checkedLayouts remembers the node types that were checked, with the error or nil.
 var checkedLayouts sync.Map
 

@@ -202,7 +202,22 @@ func (st *Subtree[H, N]) AddSubtreeNodeWithoutLock(node N) error {
 	return st.add((*rawNode)(unsafe.Pointer(&node)))
 }
 
+// add appends a node. Whatever is rare goes another way.
 func (st *Subtree[H, N]) add(node *rawNode) error {
+	count := len(st.Nodes)
+	fees, feesCarry := bits.Add64(st.Fees, node.fee, 0)
+	size, sizeCarry := bits.Add64(st.SizeInBytes, node.size, 0)
+	if count == cap(st.Nodes) || feesCarry|sizeCarry != 0 || node.beginsAsPlaceholder() ||
+		st.index != nil || st.stored != nil {
+		return st.addCarefully(node)
+	}
+	st.Fees, st.SizeInBytes = fees, size
+	st.Nodes = st.Nodes[:count+1]
+	*(*rawNode)(unsafe.Pointer(&st.Nodes[count])) = *node
+	return nil
+}
+
+func (st *Subtree[H, N]) addCarefully(node *rawNode) error {
 	if len(st.Nodes) == cap(st.Nodes) {
 		return st.errFull()
 	}
