@@ -704,7 +704,7 @@ fn backpressure_is_off_by_default_and_changes_on_a_live_map() {
     let map = &setup.map;
     assert_eq!(map.backpressure(), Backpressure::None);
     insert(map, 10_000, b"one");
-    map.set_backpressure(STOP);
+    map.set_backpressure(STOP).unwrap();
     assert_eq!(map.backpressure(), Backpressure::Stop);
     let refused = [
         map.set(&key(10_001), b"two", 0, Wait::Never).unwrap_err(),
@@ -722,7 +722,7 @@ fn backpressure_is_off_by_default_and_changes_on_a_live_map() {
     assert_eq!(get(map, 10_000), Some((b"one".to_vec(), 0)));
     assert!(map.delete(&key(10_000), Wait::Never).unwrap());
     assert!(map.update_subtree_index(&key(10_000), 1, Wait::Never).is_ok());
-    map.set_backpressure(Thresholds::OFF);
+    map.set_backpressure(Thresholds::OFF).unwrap();
     assert_eq!(map.backpressure(), Backpressure::None);
     insert(map, 10_001, b"two");
     gate.open();
@@ -753,7 +753,7 @@ fn delayed_writers_go_on_one_after_the_other() {
     let (setup, gate) = behind("");
     let max_delay = Duration::from_millis(1);
     let slow = Thresholds { slowdown: Some(1), stop: None, max_delay };
-    setup.map.set_backpressure(slow);
+    setup.map.set_backpressure(slow).unwrap();
     assert_eq!(setup.map.backpressure(), Backpressure::Slowdown(max_delay));
     setup.map.set(&key(10_000), b"waits", 0, Wait::Allowed).unwrap();
     // Who may not wait is told to, and is let through after the delay.
@@ -762,8 +762,8 @@ fn delayed_writers_go_on_one_after_the_other() {
     while setup.map.set(&key(10_001), b"does not", 0, Wait::Never).is_err() {
         std::thread::yield_now();
     }
-    let ramp = Thresholds { stop: Some(u64::MAX), max_delay: Duration::from_secs(60), ..slow };
-    setup.map.set_backpressure(ramp);
+    let ramp = Thresholds { stop: Some(64 << 40), max_delay: Duration::from_secs(60), ..slow };
+    setup.map.set_backpressure(ramp).unwrap();
     assert!(setup.map.backpressure().is_throttled());
     // Far from the stop the delay is next to nothing.
     setup.map.set(&key(10_002), b"hardly waits", 0, Wait::Allowed).unwrap();
@@ -774,7 +774,7 @@ fn delayed_writers_go_on_one_after_the_other() {
 fn without_compaction_nobody_waits_for_it() {
     let setup = open(1, BY_CALL);
     fill_and_kill(&setup.map, 3000);
-    setup.map.set_backpressure(STOP);
+    setup.map.set_backpressure(STOP).unwrap();
     assert_eq!(setup.map.stats().pending_compaction_bytes, 0);
     setup.map.set(&key(10_000), b"one", 0, Wait::Never).unwrap();
     assert!(TxMapSettings::default().compaction.enabled);

@@ -563,7 +563,7 @@ fn without_a_sync_the_background_rests() {
     (0..4000).for_each(|number| delete(&map, number));
     (4000..6000).filter(|number| number % 5 != 0).for_each(|number| delete(&map, number));
     map.flush().unwrap();
-    map.set_backpressure(stop);
+    map.set_backpressure(stop).unwrap();
     assert_eq!((map.backpressure(), map.stats().pending_compaction_bytes), (Backpressure::None, 0));
     sync(&map);
     assert!(map.stats().pending_compaction_bytes > 0);

@@ -8,10 +8,11 @@ mod records;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use blocktier::Error;
 use blocktier::diskmap::Wait;
-use blocktier::diskmap::compaction::{Choice, CompactionStrategy, Offer};
+use blocktier::diskmap::compaction::{Choice, CompactionStrategy, Offer, Thresholds};
 use blocktier::runtime::Runtime;
 use blocktier::settings::{CompactionSettings, RuntimeSettings};
 use blocktier::txmap::DiskTxMap;
@@ -58,7 +59,7 @@ fn merges(map: &DiskTxMap) -> u64 {
 }
 
 fn change(map: &DiskTxMap, text: &str) -> blocktier::Result<()> {
-    map.set_compaction(&map.compaction_settings().changed_by(text)?)
+    map.change_compaction(text)
 }
 
 #[test]
@@ -85,7 +86,65 @@ fn every_setting_can_be_changed_and_a_wrong_one_changes_nothing() {
     assert_eq!(map.compaction_settings(), all);
     let old = map.rotate().unwrap();
     assert!(matches!(old.set_compaction(&all), Err(Error::Frozen(_))));
+    assert!(matches!(change(&old, "txMapCompaction = on"), Err(Error::Frozen(_))));
+    assert!(matches!(old.set_backpressure(Thresholds::OFF), Err(Error::Frozen(_))));
     assert!(matches!(old.set_compaction_strategy(None), Err(Error::Frozen(_))));
+    assert_eq!(map.compaction_settings(), all);
+}
+
+#[test]
+fn thresholds_are_settings_with_their_bounds() {
+    let setup = open(6);
+    let map = &setup.map;
+    let before = map.compaction_settings();
+    let (slowdown, stop, max_delay) = (Some(0), Some(7), Duration::from_micros(1001));
+    map.set_backpressure(Thresholds { slowdown, stop, max_delay }).unwrap();
+    let set = CompactionSettings { slowdown_bytes: 1, stop_bytes: 7, max_delay_ms: 2, ..before };
+    assert_eq!(map.compaction_settings(), set);
+    let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
+    for (slowdown, stop, max_delay, key) in [
+        (Some(8), Some(7), minute, "Slowdown"),
+        (None, Some(u64::MAX), minute, "Stop"),
+        (None, None, hour, "MaxDelay"),
+    ] {
+        let error = map.set_backpressure(Thresholds { slowdown, stop, max_delay }).unwrap_err();
+        let Error::Setting { key: named, .. } = &error else { panic!("{error}") };
+        assert_eq!(*named, format!("txMapCompaction{key}"), "{error}");
+        assert_eq!(map.compaction_settings(), set);
+    }
+    // Whatever they are, other settings can be changed after them, and they after others.
+    change(map, "txMapCompactionSpace = 900\ntxMapCompactionMaxDelay = 3ms").unwrap();
+    let changed = CompactionSettings { space_percent: 900, max_delay_ms: 3, ..set };
+    assert_eq!(map.compaction_settings(), changed);
+    map.set_backpressure(Thresholds::OFF).unwrap();
+    let off = CompactionSettings { space_percent: 900, max_delay_ms: 0, ..before };
+    assert_eq!(map.compaction_settings(), off);
+}
+
+#[test]
+fn changes_by_several_threads_do_not_undo_each_other() {
+    let setup = open(6);
+    let map = &setup.map;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for width in 2..2000 {
+                change(map, &format!("txMapCompactionMinWidth = {width}")).unwrap();
+                assert_eq!(map.compaction_settings().min_width, width);
+            }
+        });
+        scope.spawn(|| {
+            for percent in 2..2000 {
+                change(map, &format!("txMapCompactionSpace = {percent}")).unwrap();
+                assert_eq!(map.compaction_settings().space_percent, percent);
+            }
+        });
+        for stop in 2..2000 {
+            map.set_backpressure(Thresholds { stop: Some(stop), ..Thresholds::OFF }).unwrap();
+            assert_eq!(map.compaction_settings().stop_bytes, stop);
+        }
+    });
+    let now = map.compaction_settings();
+    assert_eq!((now.min_width, now.space_percent, now.stop_bytes), (1999, 1999, 1999));
 }
 
 #[test]

@@ -192,6 +192,31 @@ fn backpressure(map: *const blocktier_txmap_t) -> (u32, u64) {
     (now.state, now.delay_nanos)
 }
 
+fn change(map: *const blocktier_txmap_t, settings: &str, error: &mut blocktier_error_t) -> Status {
+    let text = settings.as_ptr().cast();
+    // SAFETY: a live handle, as many bytes, and a live local.
+    unsafe { blocktier_txmap_set_compaction(map, text, settings.len(), error) }
+}
+
+/// With writers stopped, and more to do.
+fn settings_change(map: *const blocktier_txmap_t) {
+    let mut error = no_error();
+    // More dead bytes are allowed now than there are; one that is refused changes nothing.
+    assert_eq!(change(map, "txMapCompactionSpace = 100000\n", &mut error), OK);
+    assert_eq!(backpressure(map), (0, 0));
+    for (settings, reason) in [
+        ("txMapCompactionSpace = 200\ntxMapCompactionMinWidth = 1", "2 to"),
+        ("txMapCompactionSpace = 200\ntxMapTail = 1G", "only those of compaction"),
+        ("txMapCompactionSpaces = 200", "the nearest is txMapCompactionSpace"),
+    ] {
+        assert_eq!(change(map, settings, &mut error), Status::BLOCKTIER_SETTING);
+        assert!(text_of(&error).contains(reason), "{}", text_of(&error));
+    }
+    assert_eq!(backpressure(map), (0, 0));
+    assert_eq!(change(map, "txMapCompactionSpace = 200", &mut error), OK);
+    assert_eq!(backpressure(map), (2, 0));
+}
+
 #[test]
 fn compaction_and_backpressure() {
     // The background gets through a few records, then waits for minutes; a call does not.
@@ -218,12 +243,15 @@ fn compaction_and_backpressure() {
         assert_eq!(blocktier_txmap_flush_wait(map, ticket, 0, null_mut()), OK);
     }
     assert_eq!(backpressure(map), (0, 0));
-    assert_eq!(set(2, 1, 5, &mut error), Status::BLOCKTIER_INVALID_ARGUMENT);
+    assert_eq!(set(2, 1, 5, &mut error), Status::BLOCKTIER_SETTING);
     assert!(text_of(&error).contains("must not be above"));
+    assert_eq!(set(0, 1, 3_600_000, &mut error), Status::BLOCKTIER_SETTING);
+    assert!(text_of(&error).contains("txMapCompactionMaxDelay"), "{}", text_of(&error));
     assert_eq!(set(1, 0, 5, &mut error), OK);
     assert_eq!(backpressure(map), (1, 5_000_000));
     assert_eq!(set(0, 1, 5, &mut error), OK);
     assert_eq!(backpressure(map), (2, 0));
+    settings_change(map);
     let nonblocking = fixture.insert(&key(30_000), b"x", BLOCKTIER_NONBLOCKING).0;
     assert_eq!(nonblocking, Status::BLOCKTIER_WOULD_BLOCK);
     // SAFETY: live handles and live locals; null is what is tested.
@@ -237,6 +265,8 @@ fn compaction_and_backpressure() {
         for status in [
             blocktier_txmap_compact(null(), null_mut()),
             blocktier_txmap_set_backpressure(null(), 0, 0, 0, null_mut()),
+            blocktier_txmap_set_compaction(null(), c"".as_ptr(), 0, null_mut()),
+            blocktier_txmap_set_compaction(map, null(), 1, null_mut()),
             blocktier_txmap_backpressure(null(), &raw mut now, null_mut()),
         ] {
             assert_eq!(status, Status::BLOCKTIER_NULL_POINTER);
@@ -244,6 +274,9 @@ fn compaction_and_backpressure() {
         let mut old = null_mut();
         assert_eq!(blocktier_txmap_rotate(map, &raw mut old, null_mut()), OK);
         assert_eq!(blocktier_txmap_compact(old, null_mut()), Status::BLOCKTIER_FROZEN);
+        assert_eq!(change(old, "", &mut error), Status::BLOCKTIER_FROZEN);
+        let off = blocktier_txmap_set_backpressure(old, 0, 0, 0, null_mut());
+        assert_eq!(off, Status::BLOCKTIER_FROZEN);
         assert_eq!(blocktier_txmap_close(old, null_mut()), OK);
     }
 }

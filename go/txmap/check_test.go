@@ -3,10 +3,12 @@ package txmap_test
 import (
 	"context"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/blocktier/blocktier/go"
 	"github.com/blocktier/blocktier/go/internal/ffi"
@@ -139,27 +141,9 @@ func TestVerifyEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestCompactAndBackpressure(t *testing.T) {
-	if err := ffi.Available(); err != nil {
-		t.Skip(err)
-	}
-	// The background gets through a few records, then waits for minutes; a call does not.
-	m := openMap(t, openRuntime(t),
-		txmap.WithSettings(settings.Settings{TxMapCompactionRate: "64K"}),
-		txmap.WithDirs(t.TempDir()), txmap.WithTail(256<<10), txmap.WithBlock(16<<10),
-		txmap.WithSegment(64<<10))
-	const entries, each = 10_000, 20
-	for i := range entries {
-		m.Set(numbered(i), valueOf(i, 1))
-	}
-	for i := range entries {
-		if i%each != 0 {
-			m.Delete(numbered(i))
-		}
-	}
-	if err := errors.Join(m.Flush(), m.Err()); err != nil {
-		t.Fatal(err)
-	}
+// checkTuning changes settings of a map whose compaction is behind; in the end writes wait for it.
+func checkTuning(t *testing.T, m *txmap.DiskTxMap[hash, *inpoints]) {
+	t.Helper()
 	state := func() txmap.Backpressure {
 		t.Helper()
 		now, err := m.Backpressure()
@@ -168,9 +152,18 @@ func TestCompactAndBackpressure(t *testing.T) {
 		}
 		return now
 	}
-	if err := m.SetBackpressure(txmap.Thresholds{SlowdownBytes: 2, StopBytes: 1}); !errors.Is(err,
-		blocktier.ErrInvalidArgument) {
-		t.Errorf("%v", err)
+	for _, wrong := range []txmap.Thresholds{
+		{SlowdownBytes: 2, StopBytes: 1}, {StopBytes: 1 << 60}, {MaxDelay: time.Hour},
+		{MaxDelay: math.MaxInt64},
+	} {
+		if err := m.SetBackpressure(wrong); !errors.Is(err, blocktier.ErrSetting) {
+			t.Errorf("%+v: %v", wrong, err)
+		}
+	}
+	// A delay is rounded up.
+	slow := txmap.Thresholds{SlowdownBytes: 1, MaxDelay: time.Nanosecond}
+	if err := m.SetBackpressure(slow); err != nil || state().Delay != time.Millisecond {
+		t.Errorf("%v %+v", err, state())
 	}
 	if err := m.SetBackpressure(txmap.Thresholds{MaxDelay: -1}); !errors.Is(err,
 		blocktier.ErrInvalidArgument) {
@@ -196,6 +189,30 @@ func TestCompactAndBackpressure(t *testing.T) {
 		!state().Stopped {
 		t.Errorf("%v %+v", err, state())
 	}
+}
+
+func TestCompactAndBackpressure(t *testing.T) {
+	if err := ffi.Available(); err != nil {
+		t.Skip(err)
+	}
+	// The background gets through a few records, then waits for minutes; a call does not.
+	m := openMap(t, openRuntime(t),
+		txmap.WithSettings(settings.Settings{TxMapCompactionRate: "64K"}),
+		txmap.WithDirs(t.TempDir()), txmap.WithTail(256<<10), txmap.WithBlock(16<<10),
+		txmap.WithSegment(64<<10))
+	const entries, each = 10_000, 20
+	for i := range entries {
+		m.Set(numbered(i), valueOf(i, 1))
+	}
+	for i := range entries {
+		if i%each != 0 {
+			m.Delete(numbered(i))
+		}
+	}
+	if err := errors.Join(m.Flush(), m.Err()); err != nil {
+		t.Fatal(err)
+	}
+	checkTuning(t, m)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := m.Compact(ended); !errors.Is(err, context.Canceled) {
@@ -204,8 +221,8 @@ func TestCompactAndBackpressure(t *testing.T) {
 	if err := m.Compact(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if now := state(); now != (txmap.Backpressure{}) {
-		t.Errorf("%+v after compaction", now)
+	if now, err := m.Backpressure(); err != nil || now != (txmap.Backpressure{}) {
+		t.Errorf("%+v %v after compaction", now, err)
 	}
 	stats, err := m.Stats()
 	if err != nil || stats.Compactions == 0 || stats.PendingCompactionBytes != 0 {
@@ -218,5 +235,30 @@ func TestCompactAndBackpressure(t *testing.T) {
 	}
 	if m.Length() != entries/each {
 		t.Errorf("%d entries", m.Length())
+	}
+	checkFrozen(t, m)
+}
+
+// checkFrozen wants of a map that a rotation returned that it changes nothing of the live one.
+func checkFrozen(t *testing.T, m *txmap.DiskTxMap[hash, *inpoints]) {
+	t.Helper()
+	rotated, err := m.Rotate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, ok := rotated.(*txmap.DiskTxMap[hash, *inpoints])
+	if !ok {
+		t.Fatalf("%T", rotated)
+	}
+	for _, err := range []error{
+		old.SetCompaction(settings.Settings{TxMapCompaction: "off"}),
+		old.SetBackpressure(txmap.Thresholds{}), old.Compact(t.Context()),
+	} {
+		if !errors.Is(err, blocktier.ErrFrozen) {
+			t.Errorf("%v", err)
+		}
+	}
+	if err := old.Close(); err != nil {
+		t.Error(err)
 	}
 }

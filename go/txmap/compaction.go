@@ -22,7 +22,7 @@ type Thresholds struct {
 	SlowdownBytes uint64
 	// StopBytes: from here on they wait.
 	StopBytes uint64
-	// MaxDelay is the longest delay, in whole milliseconds.
+	// MaxDelay is the longest delay; it is rounded up to milliseconds.
 	MaxDelay time.Duration
 }
 
@@ -47,15 +47,19 @@ func (m *DiskTxMap[H, V]) SetCompaction(s settings.Settings) error {
 	return m.core.use(func(handle ffi.TxMap) error { return handle.SetCompaction(s.Text()) })
 }
 
-// SetBackpressure changes when writes wait for compaction; those that wait now are judged anew. The
-// options and settings of the same names are where it begins.
+// SetBackpressure changes when writes wait for compaction; those that wait now are judged anew. It
+// changes the three settings that say so, and fails as SetCompaction does; with ErrInvalidArgument
+// for a negative delay.
 func (m *DiskTxMap[H, V]) SetBackpressure(t Thresholds) error {
 	return m.core.use(func(handle ffi.TxMap) error {
 		if t.MaxDelay < 0 {
 			return ffi.Errorf(ffi.InvalidArgument, "a delay of %v", t.MaxDelay)
 		}
-		return handle.SetBackpressure(t.SlowdownBytes, t.StopBytes,
-			uint64(t.MaxDelay/time.Millisecond))
+		millis := uint64(t.MaxDelay / time.Millisecond)
+		if t.MaxDelay%time.Millisecond > 0 {
+			millis++
+		}
+		return handle.SetBackpressure(t.SlowdownBytes, t.StopBytes, millis)
 	})
 }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::guard::{self, OK};
 use super::status::{blocktier_error_t, blocktier_status_t};
 use super::txmap::{blocktier_txmap_t, on_map};
-use crate::Error;
 use crate::diskmap::compaction::{Backpressure, Thresholds};
 
 /// What a write would meet now.
@@ -58,7 +57,7 @@ pub unsafe extern "C" fn blocktier_txmap_set_compaction(
     unsafe {
         on_map(map, error, |map| {
             let text = guard::text(settings, settings_length, "settings")?;
-            map.set_compaction(&map.compaction_settings().changed_by(text)?)?;
+            map.change_compaction(text)?;
             OK
         })
     }
@@ -66,8 +65,9 @@ pub unsafe extern "C" fn blocktier_txmap_set_compaction(
 
 /// Changes from how many pending bytes on writers are delayed, the more the closer to
 /// `stop_bytes`, and from how many on they wait; 0 is never. `max_delay_ms` is the longest delay.
-/// Writers that wait now are judged anew. INVALID_ARGUMENT if the delay would begin behind the
-/// stop.
+/// Writers that wait now are judged anew. It changes the three settings that say so
+/// (txMapCompactionSlowdown, txMapCompactionStop, txMapCompactionMaxDelay), with the errors of
+/// blocktier_txmap_set_compaction.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn blocktier_txmap_set_backpressure(
     map: *const blocktier_txmap_t,
@@ -79,17 +79,12 @@ pub unsafe extern "C" fn blocktier_txmap_set_backpressure(
     // SAFETY: null or a live handle.
     unsafe {
         on_map(map, error, |map| {
-            if stop_bytes != 0 && slowdown_bytes > stop_bytes {
-                return Err(Error::InvalidArgument(format!(
-                    "slowdown_bytes {slowdown_bytes} must not be above stop_bytes {stop_bytes}"
-                )));
-            }
             let set = |bytes| Some(bytes).filter(|bytes| *bytes > 0);
             map.set_backpressure(Thresholds {
                 slowdown: set(slowdown_bytes),
                 stop: set(stop_bytes),
                 max_delay: Duration::from_millis(max_delay_ms),
-            });
+            })?;
             OK
         })
     }

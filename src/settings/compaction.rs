@@ -195,8 +195,8 @@ mod tests {
             rate_bytes in prop_oneof![Just(0u64), 1 << 16..=1u64 << 40],
             (slowdown_bytes, stop_bytes) in prop_oneof![
                 Just((0u64, 0u64)),
-                (1 << 16..1u64 << 20, Just(0u64)),
-                (1 << 16..1u64 << 20, 1 << 20..1u64 << 46),
+                (1..1u64 << 20, Just(0u64)),
+                (1..1u64 << 20, 1 << 20..1u64 << 46),
             ],
             max_delay_ms in 0..=60_000u64,
         ) {

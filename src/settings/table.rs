@@ -421,7 +421,7 @@ pub static TX_MAP_COMPACTION_RATE: SettingSpec = SettingSpec {
 pub static TX_MAP_COMPACTION_SLOWDOWN: SettingSpec = SettingSpec {
     key: "txMapCompactionSlowdown",
     scope: Scope::TxMap,
-    kind: Kind::Bytes { min: 64 * K, max: 64 * T, power_of_two: false, zero: Some("never") },
+    kind: Kind::Bytes { min: 1, max: 64 * T, power_of_two: false, zero: Some("never") },
     default: Value::Number(0),
     doc: "Dead bytes above txMapCompactionSpace from which on each write is delayed.",
 };
@@ -430,7 +430,7 @@ pub static TX_MAP_COMPACTION_SLOWDOWN: SettingSpec = SettingSpec {
 pub static TX_MAP_COMPACTION_STOP: SettingSpec = SettingSpec {
     key: "txMapCompactionStop",
     scope: Scope::TxMap,
-    kind: Kind::Bytes { min: 64 * K, max: 64 * T, power_of_two: false, zero: Some("never") },
+    kind: Kind::Bytes { min: 1, max: 64 * T, power_of_two: false, zero: Some("never") },
     default: Value::Number(0),
     doc: "Dead bytes above txMapCompactionSpace from which on writes wait; deletions do not.",
 };

@@ -691,8 +691,9 @@ blocktier_status_t blocktier_txmap_set_compaction(const struct blocktier_txmap_t
 
 // Changes from how many pending bytes on writers are delayed, the more the closer to
 // `stop_bytes`, and from how many on they wait; 0 is never. `max_delay_ms` is the longest delay.
-// Writers that wait now are judged anew. INVALID_ARGUMENT if the delay would begin behind the
-// stop.
+// Writers that wait now are judged anew. It changes the three settings that say so
+// (txMapCompactionSlowdown, txMapCompactionStop, txMapCompactionMaxDelay), with the errors of
+// blocktier_txmap_set_compaction.
 blocktier_status_t blocktier_txmap_set_backpressure(const struct blocktier_txmap_t *map,
                                                     uint64_t slowdown_bytes,
                                                     uint64_t stop_bytes,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Backpressure, CompactionStrategy, Thresholds};
+use super::{Backpressure, CompactionStrategy, Thresholds, Worker};
 use crate::diskmap::DiskMap;
 use crate::diskmap::key::Key;
 use crate::settings::CompactionSettings;
@@ -20,10 +20,7 @@ impl<K: Key> DiskMap<K> {
     /// `OutOfMemory`, `Failed`; `Frozen` for what [`DiskMap::rotate`] returned. Nothing is lost by
     /// any of them.
     pub fn compact(&self) -> Result<()> {
-        if self.is_view {
-            return Err(Error::ROTATED);
-        }
-        self.compaction.compact(Duration::from_millis(self.plan.settings.write_timeout_ms))
+        self.own_compaction()?.compact(Duration::from_millis(self.plan.settings.write_timeout_ms))
     }
 
     /// The settings of compaction in force.
@@ -32,10 +29,25 @@ impl<K: Key> DiskMap<K> {
         self.compaction.settings()
     }
 
-    /// Changes the settings of compaction, all that there are. A merge under way goes on as it was
+    /// Of the map itself: a view, which shares it, must not change what it does.
+    const fn own_compaction(&self) -> Result<&Arc<Worker>> {
+        if self.is_view { Err(Error::ROTATED) } else { Ok(&self.compaction) }
+    }
+
+    /// Replaces the settings of compaction, all that there are. A merge under way goes on as it was
     /// begun, unless compaction is switched off; writers that wait are judged anew. They are this
     /// process's: a map that is opened again has those that it is opened with
     /// ([`CompactionSettings`] can be written as such).
+    ///
+    /// # Errors
+    /// `Setting` for what is out of range or contradicts itself, `Frozen` for what
+    /// [`DiskMap::rotate`] returned; nothing has changed then.
+    pub fn set_compaction(&self, settings: &CompactionSettings) -> Result<()> {
+        self.own_compaction()?.change(|_| Ok(*settings))
+    }
+
+    /// Changes the settings of compaction that `text` names, in lines of `key = value`, as
+    /// [`DiskMap::set_compaction`] does. What other threads change meanwhile stays.
     ///
     /// ```
     /// # use blocktier::runtime::Runtime;
@@ -45,19 +57,15 @@ impl<K: Key> DiskMap<K> {
     /// # let runtime = Runtime::open(&RuntimeSettings::default())?;
     /// # let text = format!("txMapDirs = {}\ntxMapTail = 1M", dir.path().display());
     /// # let map = DiskTxMap::open(&runtime, &TxMapSettings::parse(&text)?)?;
-    /// let settings = map.compaction_settings();
-    /// map.set_compaction(&settings.changed_by("txMapCompactionRate = 50M")?)?;
+    /// map.change_compaction("txMapCompactionRate = 50M\ntxMapCompactionStop = 4G")?;
+    /// assert_eq!(map.compaction_settings().rate_bytes, 50 << 20);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
-    /// `Setting` for what is out of range or contradicts itself, `Frozen` for what
-    /// [`DiskMap::rotate`] returned; nothing has changed then.
-    pub fn set_compaction(&self, settings: &CompactionSettings) -> Result<()> {
-        if self.is_view {
-            return Err(Error::ROTATED);
-        }
-        self.compaction.set_settings(settings)
+    /// As of [`DiskMap::set_compaction`]; `Setting` for settings that are none of compaction's.
+    pub fn change_compaction(&self, text: &str) -> Result<()> {
+        self.own_compaction()?.change(|settings| settings.changed_by(text))
     }
 
     /// Compacts by another strategy from the next choice on; none: by what the settings say.
@@ -68,16 +76,18 @@ impl<K: Key> DiskMap<K> {
         &self,
         strategy: Option<Arc<dyn CompactionStrategy>>,
     ) -> Result<()> {
-        if self.is_view {
-            return Err(Error::ROTATED);
-        }
-        self.compaction.set_strategy(strategy);
+        self.own_compaction()?.set_strategy(strategy);
         Ok(())
     }
 
-    /// Changes from when on writers wait for compaction; what waits now is judged anew.
-    pub fn set_backpressure(&self, thresholds: Thresholds) {
-        self.compaction.set_thresholds(thresholds);
+    /// Changes from when on writers wait for compaction; what waits now is judged anew. It changes
+    /// the three settings that say so: the delay is rounded up to milliseconds, and a threshold of
+    /// 0 is one of 1, so that nobody waits while nothing is pending.
+    ///
+    /// # Errors
+    /// As of [`DiskMap::set_compaction`].
+    pub fn set_backpressure(&self, thresholds: Thresholds) -> Result<()> {
+        self.own_compaction()?.change(|settings| Ok(thresholds.over(settings)))
     }
 
     /// What a write would meet now.

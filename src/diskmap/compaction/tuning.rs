@@ -10,6 +10,7 @@ use parking_lot::RwLock;
 use super::backpressure::Thresholds;
 use super::size_tiered::SizeTiered;
 use super::strategy::{Choice, CompactionStrategy, Offer};
+use crate::Result;
 use crate::events::{EventLevel, EventRing};
 use crate::settings::CompactionSettings;
 
@@ -19,23 +20,25 @@ pub(super) struct Tuning {
     /// Of `current`, for those who ask often.
     enabled: AtomicBool,
     rate_bytes: AtomicU64,
+    thresholds_off: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Current {
     settings: CompactionSettings,
-    /// The embedder's strategy; otherwise the settings say what it is.
-    own: Option<Arc<dyn CompactionStrategy>>,
+    /// The strategy is the embedder's; otherwise the settings say what it is.
+    is_own: bool,
     strategy: Arc<dyn CompactionStrategy>,
 }
 
 impl Tuning {
     pub(super) fn new(settings: CompactionSettings) -> Self {
-        let current = Current { settings, own: None, strategy: Arc::new(size_tiered(&settings)) };
+        let strategy = Arc::new(size_tiered(&settings));
         Self {
-            current: RwLock::new(current),
+            current: RwLock::new(Current { settings, is_own: false, strategy }),
             enabled: AtomicBool::new(settings.enabled),
             rate_bytes: AtomicU64::new(settings.rate_bytes),
+            thresholds_off: AtomicBool::new(Thresholds::of(&settings).is_off()),
         }
     }
 
@@ -55,14 +58,30 @@ impl Tuning {
         self.rate_bytes.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set(&self, settings: CompactionSettings) {
+    pub(super) fn thresholds(&self) -> Thresholds {
+        Thresholds::of(&self.current.read().settings)
+    }
+
+    pub(super) fn is_thresholds_off(&self) -> bool {
+        self.thresholds_off.load(Ordering::Acquire)
+    }
+
+    /// Replaces the settings by what `change` makes of them; nobody else changes them meanwhile.
+    pub(super) fn change(
+        &self,
+        change: impl FnOnce(&CompactionSettings) -> Result<CompactionSettings>,
+    ) -> Result<()> {
         let mut current = self.current.write();
+        let settings = change(&current.settings)?;
+        settings.validate()?;
         current.settings = settings;
-        if current.own.is_none() {
+        if !current.is_own {
             current.strategy = Arc::new(size_tiered(&settings));
         }
         self.enabled.store(settings.enabled, Ordering::Release);
         self.rate_bytes.store(settings.rate_bytes, Ordering::Relaxed);
+        self.thresholds_off.store(Thresholds::of(&settings).is_off(), Ordering::Release);
+        Ok(())
     }
 
     /// Another strategy; without one, what the settings say.
@@ -72,20 +91,15 @@ impl Tuning {
         events: &Arc<EventRing>,
     ) {
         let mut current = self.current.write();
-        current.strategy = match own.clone() {
+        current.is_own = own.is_some();
+        let strategy: Arc<dyn CompactionStrategy> = match own {
             Some(strategy) => Arc::new(Contained { strategy, events: Arc::clone(events) }),
             None => Arc::new(size_tiered(&current.settings)),
         };
-        current.own = own;
-    }
-
-    /// Keeps what the settings say of backpressure in step with what is in force.
-    pub(super) fn note_thresholds(&self, thresholds: Thresholds) {
-        let settings = &mut self.current.write().settings;
-        settings.slowdown_bytes = thresholds.slowdown.unwrap_or(0);
-        settings.stop_bytes = thresholds.stop.unwrap_or(0);
-        let delay = thresholds.max_delay.as_millis();
-        settings.max_delay_ms = u64::try_from(delay).unwrap_or(u64::MAX);
+        let old = std::mem::replace(&mut current.strategy, strategy);
+        drop(current);
+        // It may run code of the embedder's.
+        drop(old);
     }
 }
 
@@ -102,13 +116,27 @@ fn size_tiered(settings: &CompactionSettings) -> SizeTiered {
         .with_target_bytes(settings.target_bytes)
 }
 
-/// What the settings say of backpressure.
-pub(super) fn thresholds(settings: &CompactionSettings) -> Thresholds {
-    let set = |bytes| Some(bytes).filter(|bytes| *bytes > 0);
-    Thresholds {
-        slowdown: set(settings.slowdown_bytes),
-        stop: set(settings.stop_bytes),
-        max_delay: Duration::from_millis(settings.max_delay_ms),
+impl Thresholds {
+    /// What the settings say of backpressure.
+    fn of(settings: &CompactionSettings) -> Self {
+        let set = |bytes| Some(bytes).filter(|bytes| *bytes > 0);
+        Self {
+            slowdown: set(settings.slowdown_bytes),
+            stop: set(settings.stop_bytes),
+            max_delay: Duration::from_millis(settings.max_delay_ms),
+        }
+    }
+
+    /// The same in `settings`, where 0 is never: a threshold of 0 becomes 1. No delay gets shorter.
+    pub(super) fn over(&self, settings: &CompactionSettings) -> CompactionSettings {
+        let bytes = |threshold: Option<u64>| threshold.map_or(0, |bytes| bytes.max(1));
+        let max_delay_ms = self.max_delay.as_nanos().div_ceil(1_000_000);
+        CompactionSettings {
+            slowdown_bytes: bytes(self.slowdown),
+            stop_bytes: bytes(self.stop),
+            max_delay_ms: u64::try_from(max_delay_ms).unwrap_or(u64::MAX),
+            ..*settings
+        }
     }
 }
 

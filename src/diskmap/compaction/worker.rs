@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
 
-use super::backpressure::{Backpressure, Thresholds};
+use super::backpressure::Backpressure;
 use super::merge::{HashKey, Merge, Moved, Step};
 use super::strategy::CompactionStrategy;
 use super::survey::Survey;
-use super::tuning::{self, Tuning};
+use super::tuning::Tuning;
 use crate::diskmap::generation::Generation;
 use crate::diskmap::log::lane::Lane;
 use crate::diskmap::log::writeback::Shared;
@@ -49,8 +49,6 @@ pub(crate) struct Worker {
     running: Mutex<Running>,
     closed: AtomicBool,
     counters: Counters,
-    thresholds: Mutex<Thresholds>,
-    thresholds_off: AtomicBool,
     /// Pending bytes, the generation and the count of the bell's rings that they were computed at.
     pending: Mutex<Option<(u64, usize, u64)>>,
     pending_changed: Condvar,
@@ -96,7 +94,6 @@ pub(crate) struct Parts {
 
 impl Worker {
     pub(crate) fn new(parts: Parts, settings: &CompactionSettings) -> Arc<Self> {
-        let thresholds = tuning::thresholds(settings);
         let worker = Arc::new(Self {
             generation: parts.generation,
             shared: parts.shared,
@@ -109,8 +106,6 @@ impl Worker {
             running: Mutex::default(),
             closed: AtomicBool::new(false),
             counters: Counters::default(),
-            thresholds: Mutex::new(thresholds),
-            thresholds_off: AtomicBool::new(thresholds.is_off()),
             pending: Mutex::new(None),
             pending_changed: Condvar::new(),
             let_through: AtomicU64::new(0),
@@ -305,19 +300,16 @@ impl Worker {
         bytes
     }
 
-    pub(crate) fn thresholds(&self) -> Thresholds {
-        *self.thresholds.lock()
-    }
-
     pub(crate) fn settings(&self) -> CompactionSettings {
         self.tuning.settings()
     }
 
     /// From the next choice on; what is under way goes on, unless it is switched off.
-    pub(crate) fn set_settings(self: &Arc<Self>, settings: &CompactionSettings) -> Result<()> {
-        settings.validate()?;
-        self.tuning.set(*settings);
-        self.set_thresholds(tuning::thresholds(settings));
+    pub(crate) fn change(
+        self: &Arc<Self>,
+        change: impl FnOnce(&CompactionSettings) -> Result<CompactionSettings>,
+    ) -> Result<()> {
+        self.tuning.change(change)?;
         self.retuned();
         Ok(())
     }
@@ -339,24 +331,17 @@ impl Worker {
         self.bell.ring();
     }
 
-    pub(crate) fn set_thresholds(&self, thresholds: Thresholds) {
-        self.tuning.note_thresholds(thresholds);
-        *self.thresholds.lock() = thresholds;
-        self.thresholds_off.store(thresholds.is_off(), Ordering::Release);
-        self.pending_changed.notify_all();
-    }
-
     /// What a writer is to do now.
     pub(crate) fn backpressure(&self) -> Backpressure {
-        if self.thresholds_off.load(Ordering::Acquire) {
+        if self.tuning.is_thresholds_off() {
             return Backpressure::None;
         }
-        self.thresholds().compute(self.pending_bytes())
+        self.tuning.thresholds().compute(self.pending_bytes())
     }
 
     /// Holds a writer up as backpressure says; without `timeout` it never waits.
     pub(crate) fn admit(&self, timeout: Option<Duration>) -> Result<()> {
-        if self.thresholds_off.load(Ordering::Relaxed) {
+        if self.tuning.is_thresholds_off() {
             return Ok(());
         }
         let refused = Err(Error::WouldBlock("compaction is behind"));
