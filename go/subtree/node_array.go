@@ -20,11 +20,18 @@ type NodeArray[N any] struct {
 	cleanup runtime.Cleanup
 }
 
+// memory is what the library gives for an array.
+type memory struct {
+	handle ffi.NodeArray
+	data   unsafe.Pointer
+}
+
 // mapping is the native part, which outlives an array that its owner forgets to close.
 type mapping struct {
+	memory
 	gate   ffi.Gate
-	handle ffi.NodeArray
 	logger *slog.Logger
+	pool   *pool // where the memory comes from, else nil
 }
 
 // NewHeapArray makes an array of capacity nodes on the Go heap.
@@ -46,19 +53,26 @@ func NewNodeArray[N any](rt *blocktier.Runtime, capacity int, directory string) 
 	if capacity == 0 {
 		return nil, ffi.Errorf(ffi.InvalidArgument, "a mapped array needs at least one node")
 	}
-	m := new(mapping)
-	var data unsafe.Pointer
-	err := rt.Use(func(native ffi.Runtime) (err error) {
-		m.handle, data, err = ffi.NewNodeArray(native, uint64(capacity), directory)
-		return err
-	})
+	given, err := newMemory(rt, capacity, directory)
 	if err != nil {
 		return nil, err
 	}
-	m.logger = rt.Logger()
-	a := &NodeArray[N]{nodes: unsafe.Slice((*N)(data), capacity)[:0:capacity], mapping: m}
+	return arrayIn[N](&mapping{memory: given, logger: rt.Logger()}, capacity), nil
+}
+
+func newMemory(rt *blocktier.Runtime, capacity int, directory string) (given memory, err error) {
+	err = rt.Use(func(native ffi.Runtime) (err error) {
+		given.handle, given.data, err = ffi.NewNodeArray(native, uint64(capacity), directory)
+		return err
+	})
+	return given, err
+}
+
+// arrayIn is an empty array of capacity nodes in the memory of m.
+func arrayIn[N any](m *mapping, capacity int) *NodeArray[N] {
+	a := &NodeArray[N]{nodes: unsafe.Slice((*N)(m.data), capacity)[:0:capacity], mapping: m}
 	a.cleanup = runtime.AddCleanup(a, (*mapping).forgotten, m)
-	return a, nil
+	return a
 }
 
 // NewNodeArrayOrHeap is NewNodeArray with a way out: where the memory cannot be mapped (no space,
@@ -145,6 +159,10 @@ func (a *NodeArray[N]) Close() error {
 
 func (m *mapping) close() error {
 	if !m.gate.Close() {
+		return nil
+	}
+	// Nobody has a lease any more.
+	if m.pool != nil && m.pool.take(m.memory) {
 		return nil
 	}
 	return m.handle.Free()

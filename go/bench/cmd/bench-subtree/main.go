@@ -208,7 +208,29 @@ func appends(rt *blocktier.Runtime, dir string) []*row {
 		}}
 	return []*row{byHand, fresh("Go heap", heap), fresh("anonymous memory", anonymous),
 		fresh("mapped file", mapped), again("Go heap", heap), again("anonymous memory", anonymous),
-		again("mapped file", mapped), manyLive(rt, dir)}
+		again("mapped file", mapped), pooled(rt, dir), manyLive(rt, dir)}
+}
+
+// pooled is the row of B1 in a mapped file from a pool that had the time to make it.
+func pooled(rt *blocktier.Runtime, dir string) *row {
+	return &row{ID: "B1", Case: "append, mapped file of a pool, taken and filled", N: nodes,
+		Unit: "ns", turn: func() (float64, error) {
+			pool, err := subtree.NewPool[node](rt, height, dir, 1)
+			if err != nil {
+				return 0, err
+			}
+			defer pool.Close()
+			began := time.Now()
+			st, err := subtree.NewTreeFromPool[hash](pool)
+			if err == nil {
+				err = fill(st)
+			}
+			figure := each(began, nodes)
+			if err != nil {
+				return 0, err
+			}
+			return figure, st.Close()
+		}}
 }
 
 // manyLive is the row of B1 with an array after the other, none of which is given back.
