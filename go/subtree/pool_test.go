@@ -1,8 +1,11 @@
 package subtree_test
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 
@@ -165,5 +168,45 @@ func TestPoolRefusesWhatCannotBe(t *testing.T) {
 	}
 	if _, err := subtree.NewPool[int](rt, 3, "", 1); !errors.Is(err, blocktier.ErrInvalidArgument) {
 		t.Errorf("a pool of integers: %v", err)
+	}
+}
+
+func TestReadingIntoAPool(t *testing.T) {
+	pool := newPool(t, t.TempDir(), 5, 2)
+	filled(pool, 2)
+	for _, count := range []int{1, 31, 32, 33, 100} {
+		original := place{}.tree(t, 7)
+		for i := range count {
+			if err := original.AddNode(numbered(i), uint64(i), 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		written, err := original.Serialize()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range []io.Reader{bytes.NewReader(written),
+			io.MultiReader(bytes.NewReader(written))} {
+			live := ffi.LiveHandles(ffi.NodeArrayHandle)
+			st, err := subtree.NewSubtreeFromReaderPool[hash](pool, r)
+			if err != nil || !slices.Equal(st.Nodes, original.Nodes) || st.Size() != count {
+				t.Fatalf("%d nodes: %v", count, err)
+			}
+			if err := st.Verify(subtree.VerifyOptions[hash]{}); err != nil {
+				t.Error(err)
+			}
+			if err := st.Close(); err != nil {
+				t.Fatal(err)
+			}
+			filled(pool, 2)
+			if now := ffi.LiveHandles(ffi.NodeArrayHandle); now != live {
+				t.Errorf("%d nodes: %d arrays live; want %d", count, now, live)
+			}
+		}
+		_, err = subtree.NewSubtreeFromReaderPool[hash](pool, bytes.NewReader(written[:count*48]))
+		if err == nil {
+			t.Error("half a subtree")
+		}
+		filled(pool, 2)
 	}
 }

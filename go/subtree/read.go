@@ -25,7 +25,7 @@ func NewSubtreeFromReader[H ~[32]byte, N any](r io.Reader, options ...ReadOption
 		return nil, err
 	}
 	st := new(Subtree[H, N])
-	if err := st.read(r, newReadConfig(r, options), nil, ""); err != nil {
+	if err := st.read(r, newReadConfig(r, options), &place[N]{}); err != nil {
 		return nil, err
 	}
 	return st, nil
@@ -44,7 +44,20 @@ func NewSubtreeFromReaderMmap[H ~[32]byte, N any](rt *blocktier.Runtime, r io.Re
 		return nil, err
 	}
 	st := new(Subtree[H, N])
-	if err := st.read(r, newReadConfig(r, options), rt, directory); err != nil {
+	if err := st.read(r, newReadConfig(r, options), &place[N]{rt: rt, dir: directory}); err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	return st, nil
+}
+
+// NewSubtreeFromReaderPool reads a subtree into the pool's memory, which was touched before and gets
+// it back when the result is closed. A subtree of more nodes than the pool's is read as by
+// NewSubtreeFromReaderMmap. The result must be closed.
+func NewSubtreeFromReaderPool[H ~[32]byte, N any](p *Pool[N], r io.Reader,
+	options ...ReadOption) (*Subtree[H, N], error) {
+	st := new(Subtree[H, N])
+	place := &place[N]{rt: p.rt, dir: p.directory, pool: p}
+	if err := st.read(r, newReadConfig(r, options), place); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
 	return st, nil
@@ -77,14 +90,13 @@ func (st *Subtree[H, N]) DeserializeFromReader(r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	return st.read(r, newReadConfig(r, nil), rt, dir)
+	return st.read(r, newReadConfig(r, nil), &place[N]{rt: rt, dir: dir})
 }
 
 // read fills an empty subtree. On an error it stays empty and holds no memory.
-func (st *Subtree[H, N]) read(r io.Reader, c readConfig, rt *blocktier.Runtime, dir string) error {
+func (st *Subtree[H, N]) read(r io.Reader, c readConfig, place *place[N]) error {
 	in := input{r, c.length}
-	place := place[N]{rt: rt, dir: dir}
-	err := st.readInto(&in, c, &place)
+	err := st.readInto(&in, c, place)
 	if err == nil && !c.trailing && c.format != HashList {
 		err = in.end()
 	}
@@ -96,7 +108,7 @@ func (st *Subtree[H, N]) read(r io.Reader, c readConfig, rt *blocktier.Runtime, 
 	st.Height = heightOf(len(place.nodes))
 	st.Nodes = place.nodes[:len(place.nodes):len(place.nodes)]
 	if place.array != nil && place.array.IsMapped() {
-		st.array, st.rt, st.dir = place.array, rt, dir
+		st.array, st.rt, st.dir = place.array, place.rt, place.dir
 	}
 	return nil
 }
@@ -191,6 +203,7 @@ func (in *input) end() error {
 type place[N any] struct {
 	rt    *blocktier.Runtime // nil for the heap
 	dir   string
+	pool  *Pool[N] // nil without one
 	array *NodeArray[N]
 	nodes []N
 }
@@ -201,6 +214,8 @@ func (p *place[N]) grow(capacity int) error {
 	var err error
 	if p.rt == nil {
 		array, err = NewHeapArray[N](capacity)
+	} else if p.pool != nil && capacity <= 1<<p.pool.height {
+		array, err = p.pool.Array()
 	} else {
 		array, err = NewNodeArrayOrHeap[N](p.rt, capacity, p.dir)
 	}

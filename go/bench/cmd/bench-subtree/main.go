@@ -1,4 +1,4 @@
-// Command bench-subtree measures subtrees as a Go node uses them (rows B1, B9 and B10 of
+// Command bench-subtree measures subtrees as a Go node uses them (rows B1, B6, B9 and B10 of
 // docs/benchmarks.md): what appending a node costs in each kind of memory, what the Go heap holds,
 // and how long it takes to find a transaction in a chain of subtrees. Beside it stands a subtree as
 // one would write it plainly: a slice of nodes, appended to under a mutex.
@@ -8,7 +8,9 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -88,6 +90,11 @@ func run(dir string, reps int) error {
 	}
 	defer os.RemoveAll(files)
 	rows := append(appends(rt, files), heaps(rt, files)...)
+	read, err := reads(rt, files)
+	if err != nil {
+		return err
+	}
+	rows = append(rows, read...)
 	find, closeChain, err := chain(rt, files)
 	if err != nil {
 		return err
@@ -258,6 +265,53 @@ func manyLive(rt *blocktier.Runtime, dir string) *row {
 			}
 			return figure, nil
 		}}
+}
+
+// reads are the rows of B6, in milliseconds for a subtree.
+func reads(rt *blocktier.Runtime, dir string) ([]*row, error) {
+	full, err := subtree.NewTree[hash, node](height)
+	if err != nil {
+		return nil, err
+	}
+	if err := fill(full); err != nil {
+		return nil, err
+	}
+	written, err := full.Serialize()
+	if err != nil {
+		return nil, err
+	}
+	source := func() *bytes.Reader { return bytes.NewReader(written) }
+	measure := func(name string, read func() (*tree, error)) *row {
+		return &row{ID: "B6", Case: "read from an io.Reader, " + name, N: nodes, Unit: "ms",
+			turn: func() (float64, error) {
+				began := time.Now()
+				st, err := read()
+				if err != nil {
+					return 0, err
+				}
+				figure := float64(time.Since(began).Microseconds()) / 1e3
+				return figure, st.Close()
+			}}
+	}
+	onHeap := measure("Go heap", func() (*tree, error) {
+		return subtree.NewSubtreeFromReader[hash, node](source())
+	})
+	mapped := measure("mapped file", func() (*tree, error) {
+		return subtree.NewSubtreeFromReaderMmap[hash, node](rt, source(), dir)
+	})
+	var pool *subtree.Pool[node]
+	pooled := measure("mapped file of a pool", func() (*tree, error) {
+		return subtree.NewSubtreeFromReaderPool[hash](pool, source())
+	})
+	inPool := pooled.turn
+	pooled.turn = func() (figure float64, err error) {
+		if pool, err = subtree.NewPool[node](rt, height, dir, 1); err != nil {
+			return 0, err
+		}
+		figure, err = inPool()
+		return figure, errors.Join(err, pool.Close())
+	}
+	return []*row{onHeap, mapped, pooled}, nil
 }
 
 // heaps are the rows of B9, in MiB.
