@@ -5,9 +5,12 @@
 mod maps;
 #[path = "common/records.rs"]
 mod records;
+#[path = "common/rng.rs"]
+mod rng;
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use blocktier::Error;
@@ -20,6 +23,7 @@ use tempfile::TempDir;
 
 use maps::{small_settings, temp_dirs};
 use records::{key, value};
+use rng::Rng;
 
 const RECORDS: u64 = 3000;
 
@@ -36,6 +40,11 @@ fn open(of: u64) -> Setup {
     let runtime = Runtime::open(&RuntimeSettings::default()).unwrap();
     let settings = small_settings(&dirs, "txMapCompaction = off\n");
     let map = DiskTxMap::open(&runtime, &settings).unwrap();
+    fill(&map, of);
+    Setup { map, runtime, _dirs: dirs }
+}
+
+fn fill(map: &DiskTxMap, of: u64) {
     for number in 0..RECORDS {
         map.set(&key(number), &value(number, 300), 0, Wait::Allowed).unwrap();
     }
@@ -43,7 +52,6 @@ fn open(of: u64) -> Setup {
     for number in (0..RECORDS).filter(|number| number % of < 3) {
         assert!(map.delete(&key(number), Wait::Allowed).unwrap());
     }
-    Setup { map, runtime, _dirs: dirs }
 }
 
 fn check(map: &DiskTxMap, of: u64) {
@@ -269,4 +277,203 @@ fn a_strategy_that_is_wrong_merges_nothing_and_harms_nothing() {
     map.compact().unwrap();
     assert!(merges(map) > 0);
     check(map, 6);
+}
+
+#[test]
+fn a_strategy_given_at_open_is_asked_from_the_beginning() {
+    let dirs = temp_dirs(1);
+    let runtime = Runtime::open(&RuntimeSettings::default()).unwrap();
+    // Whatever is dead is merged, if the settings are asked.
+    let settings = small_settings(&dirs, "txMapCompactionSpace = 0\n");
+    let strategy = Arc::new(Stubborn { chooses: |_| Vec::new(), asked: AtomicU64::new(0) });
+    let own = Arc::clone(&strategy) as _;
+    let map = DiskTxMap::open_with_strategy(&runtime, &settings, own).unwrap();
+    fill(&map, 6);
+    map.compact().unwrap();
+    assert_eq!(merges(&map), 0);
+    assert!(strategy.asked.load(Ordering::Relaxed) > 0);
+    assert!(map.stats().pending_compaction_bytes < 1000, "a number of segments");
+    // Changed settings do not bring their own strategy back.
+    change(&map, "txMapCompactionMinWidth = 2").unwrap();
+    map.compact().unwrap();
+    assert_eq!(merges(&map), 0);
+    map.set_compaction_strategy(None).unwrap();
+    map.compact().unwrap();
+    assert!(merges(&map) > 0);
+    check(&map, 6);
+    drop(map);
+    assert_eq!(Arc::strong_count(&strategy), 1, "nothing keeps it");
+}
+
+/// Answers with what is hardest to live with, and panics where it is told to.
+#[derive(Debug, Default)]
+struct Worst {
+    asked: AtomicU64,
+    panics: bool,
+}
+
+impl Worst {
+    fn panic(&self) {
+        assert!(!self.panics, "on purpose");
+    }
+}
+
+impl Drop for Worst {
+    fn drop(&mut self) {
+        self.panic();
+    }
+}
+
+impl CompactionStrategy for Worst {
+    fn name(&self) -> &'static str {
+        self.panic();
+        "Worst"
+    }
+
+    fn wants_space(&self, _: u64, _: u64) -> bool {
+        self.panic();
+        true
+    }
+
+    fn choose(&self, offer: &Offer<'_>) -> Choice {
+        self.panic();
+        // A test that has merged nothing by then has failed.
+        if offer.sizes.is_empty() || self.asked.fetch_add(1, Ordering::Relaxed) > 10_000 {
+            return Choice::Space(Vec::new());
+        }
+        Choice::Space(vec![offer.sizes.len() - 1])
+    }
+
+    fn pending_compaction_bytes(&self, _: &Offer<'_>) -> u64 {
+        self.panic();
+        u64::MAX
+    }
+
+    fn target_bytes(&self) -> u64 {
+        self.panic();
+        0
+    }
+}
+
+#[test]
+fn the_worst_answers_end_and_fit() {
+    let dirs = temp_dirs(2);
+    let runtime = Runtime::open(&RuntimeSettings::default()).unwrap();
+    let settings = small_settings(&dirs, "txMapCompactionRate = 64K\n");
+    let map = DiskTxMap::open(&runtime, &settings).unwrap();
+    fill(&map, 6);
+    let strategy = Arc::new(Worst::default());
+    map.set_compaction_strategy(Some(Arc::clone(&strategy) as _)).unwrap();
+    // Of both directories.
+    assert_eq!(map.stats().pending_compaction_bytes, u64::MAX);
+    let before = map.stats();
+    map.compact().unwrap();
+    let after = map.stats();
+    assert!(strategy.asked.load(Ordering::Relaxed) < 10_000);
+    assert!(after.dead_bytes < before.dead_bytes / 4, "{before:?} {after:?}");
+    check(&map, 6);
+}
+
+#[test]
+fn panics_of_a_strategy_are_its_own() {
+    let setup = open(6);
+    let (map, runtime) = (&setup.map, &setup.runtime);
+    change(map, "txMapCompaction = on\ntxMapCompactionMinWidth = 60000").unwrap();
+    let worst = Worst { panics: true, asked: AtomicU64::new(0) };
+    map.set_compaction_strategy(Some(Arc::new(worst))).unwrap();
+    map.set_backpressure(Thresholds { stop: Some(1), ..Thresholds::OFF }).unwrap();
+    // Writers, the background and `compact` ask it.
+    map.set(&key(RECORDS), b"written", 0, Wait::Never).unwrap();
+    map.compact().unwrap();
+    assert_eq!(map.stats().pending_compaction_bytes, 0);
+    // Its drop panics, here or in the background.
+    map.set_compaction_strategy(None).unwrap();
+    map.compact().unwrap();
+    let told = std::iter::from_fn(|| runtime.events().pop());
+    assert_eq!(told.filter(|event| event.text.contains("strategy panicked")).count(), 1);
+    map.failure().unwrap();
+    check(map, 6);
+}
+
+/// Chooses at random: some, in any order; what is not there; the same twice; nothing; and panics.
+#[derive(Debug)]
+struct Chaos {
+    rng: Mutex<Rng>,
+    wrong: AtomicU64,
+}
+
+impl CompactionStrategy for Chaos {
+    fn name(&self) -> &'static str {
+        "Chaos"
+    }
+
+    fn wants_space(&self, _: u64, _: u64) -> bool {
+        self.rng.lock().unwrap().below(2) == 0
+    }
+
+    fn choose(&self, offer: &Offer<'_>) -> Choice {
+        let mut rng = self.rng.lock().unwrap();
+        let runs = offer.sizes.len();
+        let mut chosen: Vec<usize> = (0..runs).filter(|_| rng.below(3) == 0).collect();
+        let first = rng.below(chosen.len().max(1) as u64);
+        chosen.rotate_left(first as usize);
+        let what = rng.below(8);
+        drop(rng);
+        assert!(what != 2, "on purpose");
+        match what {
+            0 => chosen.push(runs),
+            1 if !chosen.is_empty() => chosen.push(chosen[0]),
+            3 => return Choice::Nothing,
+            4 | 5 => return Choice::Similar(chosen),
+            _ => return Choice::Space(chosen),
+        }
+        self.wrong.fetch_add(1, Ordering::Relaxed);
+        Choice::Space(chosen)
+    }
+
+    fn pending_compaction_bytes(&self, offer: &Offer<'_>) -> u64 {
+        offer.sizes.len() as u64
+    }
+
+    fn target_bytes(&self) -> u64 {
+        self.rng.lock().unwrap().below(100_000)
+    }
+}
+
+#[test]
+fn a_strategy_that_chooses_at_random_loses_nothing() {
+    let dirs = temp_dirs(2);
+    let runtime = Runtime::open(&RuntimeSettings::default()).unwrap();
+    let strategy = Arc::new(Chaos { rng: Mutex::new(Rng::new(7)), wrong: AtomicU64::new(0) });
+    let (settings, own) = (small_settings(&dirs, ""), Arc::clone(&strategy) as _);
+    let map = DiskTxMap::open_with_strategy(&runtime, &settings, own).unwrap();
+    let (mut model, mut rng) = (HashMap::new(), Rng::new(8));
+    for step in 0..20_000u64 {
+        let number = rng.below(1000);
+        match rng.below(4) {
+            0 => {
+                let removed = map.delete(&key(number), Wait::Allowed).unwrap();
+                assert_eq!(removed, model.remove(&number).is_some());
+            }
+            _ => {
+                let bytes = value(step, 100 + number as usize % 300);
+                let replaced = map.set(&key(number), &bytes, 0, Wait::Allowed).unwrap();
+                assert_eq!(replaced, model.insert(number, bytes).is_some());
+            }
+        }
+        if step % 100 == 0 {
+            match map.compact() {
+                Ok(()) => {}
+                Err(Error::InvalidArgument(reason)) => assert!(reason.contains("Chaos chose")),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    for number in 0..1000 {
+        let found = map.get(&key(number), Wait::Allowed, |bytes, _| bytes.to_vec()).unwrap();
+        assert!(found.as_ref() == model.get(&number), "record {number}");
+    }
+    assert_eq!((map.len(), map.stats().damaged_segments), (model.len() as u64, 0));
+    assert!(merges(&map) > 10 && strategy.wrong.load(Ordering::Relaxed) > 10);
+    map.failure().unwrap();
 }

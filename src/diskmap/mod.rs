@@ -57,8 +57,7 @@ pub use key::Key;
 pub use stats::MapStats;
 pub use transfer::{Progress, Transfer};
 
-use self::compaction::Worker;
-use self::compaction::WorkerParts;
+use self::compaction::{CompactionStrategy, Worker, WorkerParts};
 use self::confirm::Start;
 use self::directory::MapDirectory;
 use self::durable::{Durable, Found};
@@ -129,11 +128,36 @@ impl<K: Key> DiskMap<K> {
     /// `Setting` for sizes that do not fit together, `Io`, `Locked` for directories, `OutOfMemory`.
     /// Nothing is left behind.
     pub fn open(runtime: &Runtime, settings: &TxMapSettings) -> Result<Self> {
-        let disks = runtime.disks().len();
-        Self::open_in(runtime, settings).inspect_err(|_| runtime.forget_unused_disks(disks))
+        Self::open_by(runtime, settings, None)
     }
 
-    fn open_in(runtime: &Runtime, settings: &TxMapSettings) -> Result<Self> {
+    /// The same, compacted by a strategy of the embedder's own from the beginning.
+    ///
+    /// # Errors
+    /// As for [`DiskMap::open`].
+    pub fn open_with_strategy(
+        runtime: &Runtime,
+        settings: &TxMapSettings,
+        strategy: Arc<dyn CompactionStrategy>,
+    ) -> Result<Self> {
+        Self::open_by(runtime, settings, Some(strategy))
+    }
+
+    fn open_by(
+        runtime: &Runtime,
+        settings: &TxMapSettings,
+        strategy: Option<Arc<dyn CompactionStrategy>>,
+    ) -> Result<Self> {
+        let disks = runtime.disks().len();
+        Self::open_in(runtime, settings, strategy)
+            .inspect_err(|_| runtime.forget_unused_disks(disks))
+    }
+
+    fn open_in(
+        runtime: &Runtime,
+        settings: &TxMapSettings,
+        strategy: Option<Arc<dyn CompactionStrategy>>,
+    ) -> Result<Self> {
         settings.validate()?;
         let layout = Layout::new(settings)?;
         let store_id = getrandom::u64()
@@ -175,7 +199,7 @@ impl<K: Key> DiskMap<K> {
         };
         let durable = found.map(recover).transpose()?;
         let generation = Arc::new(ArcSwap::from_pointee(generation));
-        let compaction = compaction_worker::<K>(runtime, settings, &shared, &generation);
+        let compaction = compaction_worker::<K>(runtime, settings, strategy, &shared, &generation);
         let rehasher =
             Rehasher::start(runtime, &plan, &shared, &generation, (hash_key::<K>, K::BYTES));
         let ticker = AgeFlush::start(&generation, settings, &directories);
@@ -410,6 +434,7 @@ impl<K: Key> Drop for DiskMap<K> {
 fn compaction_worker<K: Key>(
     runtime: &Runtime,
     settings: &TxMapSettings,
+    strategy: Option<Arc<dyn CompactionStrategy>>,
     shared: &Arc<Shared>,
     generation: &Arc<ArcSwap<Generation>>,
 ) -> Arc<Worker> {
@@ -420,6 +445,7 @@ fn compaction_worker<K: Key>(
         events: Arc::clone(runtime.events()),
         bell: runtime.background().bell(),
         hash_key: hash_key::<K>,
+        strategy,
     };
     Worker::new(parts, &settings.compaction)
 }

@@ -5,9 +5,11 @@
 //! unassigned, i + 1 the i-th chained subtree.
 
 use std::ops::Deref;
+use std::sync::Arc;
 
 use crate::Result;
 use crate::diskmap::DiskMap;
+use crate::diskmap::compaction::CompactionStrategy;
 use crate::runtime::Runtime;
 use crate::settings::TxMapSettings;
 use crate::types::TxId;
@@ -47,6 +49,34 @@ impl DiskTxMap {
     /// As for [`DiskMap::open`].
     pub fn open(runtime: &Runtime, settings: &TxMapSettings) -> Result<Self> {
         Ok(Self { map: DiskMap::open(runtime, settings)? })
+    }
+
+    /// The same, compacted by a strategy of the embedder's own.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use blocktier::diskmap::compaction::SizeTiered;
+    /// # use blocktier::runtime::Runtime;
+    /// # use blocktier::settings::{RuntimeSettings, TxMapSettings};
+    /// # use blocktier::txmap::DiskTxMap;
+    /// # let dir = tempfile::tempdir()?;
+    /// # let runtime = Runtime::open(&RuntimeSettings::default())?;
+    /// # let text = format!("txMapDirs = {}\ntxMapTail = 1M", dir.path().display());
+    /// # let settings = TxMapSettings::parse(&text)?;
+    /// let strategy = Arc::new(SizeTiered::default().with_min_merge_width(8));
+    /// let map = DiskTxMap::open_with_strategy(&runtime, &settings, strategy)?;
+    /// map.compact()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`DiskMap::open`].
+    pub fn open_with_strategy(
+        runtime: &Runtime,
+        settings: &TxMapSettings,
+        strategy: Arc<dyn CompactionStrategy>,
+    ) -> Result<Self> {
+        Ok(Self { map: DiskMap::open_with_strategy(runtime, settings, strategy)? })
     }
 
     /// As [`DiskMap::rotate`]: takes the content out as a read-only map.

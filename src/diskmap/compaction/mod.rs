@@ -12,7 +12,7 @@
 //!   backpressure  how long writers wait while compaction is behind
 //! ```
 //!
-//! docs/design.md, section 5, has the invariants C1..C11. A segment goes as soon as its last live
+//! docs/design.md, section 5, has the invariants C1..C14. A segment goes as soon as its last live
 //! record has moved; in a durable map at the next sync, and not before what its tombstones rule
 //! over.
 

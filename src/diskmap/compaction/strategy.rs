@@ -1,5 +1,5 @@
 //! Which runs to merge: what any strategy answers. An embedder may have one of its own
-//! ([`crate::diskmap::DiskMap::set_compaction_strategy`]).
+//! ([`crate::diskmap::DiskMap::open_with_strategy`]).
 
 use crate::{Error, Result};
 
@@ -48,14 +48,23 @@ impl Choice {
     }
 }
 
+pub(super) const TARGET_BYTES: u64 = 64 << 20;
+
 /// Chooses runs to merge. Pure: the same offer gets the same answer.
 ///
-/// It is asked by the background thread, by `compact`, and by writers (for the pending bytes), from
-/// any of their threads and with nothing of the index or the log locked; it should take
-/// microseconds. What it answers can cost work, but no record: runs that are not offered, or named
-/// twice, are an error and nothing is merged; a panic counts as choosing nothing. A merge of runs
-/// with few dead bytes writes more than it frees, and one that is chosen again and again never
-/// ends: to choose only what gains something is the strategy's own care.
+/// What it sees are sizes, of one directory's complete segments with dead bytes (to choose from,
+/// unless it wants space, those that are at least half dead): no keys, and no files. It is asked by
+/// the background thread, by `compact`, and by writers (for the pending bytes), from any of their
+/// threads and with nothing of the index or the log locked. What it owes:
+/// - It answers within microseconds, and does not call the map: writers may wait for the answer.
+/// - It chooses what gains something. A merge of runs with few dead bytes writes more than it frees,
+///   and in the background one that is chosen again and again never ends.
+/// - Pending bytes are what its own choices bring down. Where thresholds are set, writers wait for
+///   that.
+///
+/// What it answers can cost work, but no record: runs that are not offered, or named twice, are an
+/// error ([`Error::InvalidArgument`] of `compact`, an event) and nothing is merged; a panic counts
+/// as choosing nothing, and is an event.
 ///
 /// ```
 /// use blocktier::diskmap::compaction::{Choice, CompactionStrategy, Offer};
@@ -86,6 +95,9 @@ impl Choice {
 /// let offer = Offer { sizes: &[7, 3], total: 20, largest: 10, alone: true };
 /// assert_eq!(Eager.choose(&offer).runs(), [1]);
 /// ```
+///
+/// A map has it from [`crate::txmap::DiskTxMap::open_with_strategy`] on, or
+/// [`crate::diskmap::DiskMap::set_compaction_strategy`].
 pub trait CompactionStrategy: Send + Sync + std::fmt::Debug {
     /// A name for logs.
     fn name(&self) -> &'static str;
@@ -99,9 +111,9 @@ pub trait CompactionStrategy: Send + Sync + std::fmt::Debug {
     /// Bytes by which the space taken exceeds what is allowed.
     fn pending_compaction_bytes(&self, offer: &Offer<'_>) -> u64;
 
-    /// Bytes after which a merge for space looks again at what is left to do.
+    /// Bytes after which a merge for space looks again at what is left to do; at least a run.
     fn target_bytes(&self) -> u64 {
-        64 << 20
+        TARGET_BYTES
     }
 }
 

@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 
 use super::backpressure::Thresholds;
 use super::size_tiered::SizeTiered;
-use super::strategy::{Choice, CompactionStrategy, Offer};
+use super::strategy::{Choice, CompactionStrategy, Offer, TARGET_BYTES};
 use crate::Result;
 use crate::events::{EventLevel, EventRing};
 use crate::settings::CompactionSettings;
@@ -32,10 +32,15 @@ struct Current {
 }
 
 impl Tuning {
-    pub(super) fn new(settings: CompactionSettings) -> Self {
-        let strategy = Arc::new(size_tiered(&settings));
+    pub(super) fn new(
+        settings: CompactionSettings,
+        own: Option<Arc<dyn CompactionStrategy>>,
+        events: &Arc<EventRing>,
+    ) -> Self {
+        let is_own = own.is_some();
+        let strategy = in_force(&settings, own, events);
         Self {
-            current: RwLock::new(Current { settings, is_own: false, strategy }),
+            current: RwLock::new(Current { settings, is_own, strategy }),
             enabled: AtomicBool::new(settings.enabled),
             rate_bytes: AtomicU64::new(settings.rate_bytes),
             thresholds_off: AtomicBool::new(Thresholds::of(&settings).is_off()),
@@ -92,14 +97,22 @@ impl Tuning {
     ) {
         let mut current = self.current.write();
         current.is_own = own.is_some();
-        let strategy: Arc<dyn CompactionStrategy> = match own {
-            Some(strategy) => Arc::new(Contained { strategy, events: Arc::clone(events) }),
-            None => Arc::new(size_tiered(&current.settings)),
-        };
+        let strategy = in_force(&current.settings, own, events);
         let old = std::mem::replace(&mut current.strategy, strategy);
         drop(current);
         // It may run code of the embedder's.
         drop(old);
+    }
+}
+
+fn in_force(
+    settings: &CompactionSettings,
+    own: Option<Arc<dyn CompactionStrategy>>,
+    events: &Arc<EventRing>,
+) -> Arc<dyn CompactionStrategy> {
+    match own {
+        Some(_) => Arc::new(Contained { strategy: own, events: Arc::clone(events) }),
+        None => Arc::new(size_tiered(settings)),
     }
 }
 
@@ -144,18 +157,30 @@ impl Thresholds {
 /// not end by one.
 #[derive(Debug)]
 struct Contained {
-    strategy: Arc<dyn CompactionStrategy>,
+    /// None only while it is dropped.
+    strategy: Option<Arc<dyn CompactionStrategy>>,
     events: Arc<EventRing>,
 }
 
 impl Contained {
     fn ask<R>(&self, otherwise: R, ask: impl FnOnce(&dyn CompactionStrategy) -> R) -> R {
-        let asked = catch_unwind(AssertUnwindSafe(|| ask(self.strategy.as_ref())));
-        asked.unwrap_or_else(|_| {
-            let text = "the compaction strategy panicked: it counts as choosing nothing";
-            self.events.push_once(text, EventLevel::Error, text);
-            otherwise
-        })
+        let asked = || self.strategy.as_deref().map(ask);
+        let answer = catch_unwind(AssertUnwindSafe(asked)).inspect_err(|_| self.report());
+        answer.ok().flatten().unwrap_or(otherwise)
+    }
+
+    fn report(&self) {
+        let text = "the compaction strategy panicked: it counts as choosing nothing";
+        self.events.push_once(text, EventLevel::Error, text);
+    }
+}
+
+impl Drop for Contained {
+    fn drop(&mut self) {
+        let strategy = self.strategy.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(strategy))).is_err() {
+            self.report();
+        }
     }
 }
 
@@ -177,6 +202,7 @@ impl CompactionStrategy for Contained {
     }
 
     fn target_bytes(&self) -> u64 {
-        self.ask(64 << 20, |strategy| strategy.target_bytes())
+        // A merge that takes no segment would be chosen again and again.
+        self.ask(TARGET_BYTES, |strategy| strategy.target_bytes()).max(1)
     }
 }

@@ -90,17 +90,20 @@ pub(crate) struct Parts {
     pub(crate) events: Arc<EventRing>,
     pub(crate) bell: Arc<Bell>,
     pub(crate) hash_key: HashKey,
+    /// The embedder's; otherwise the settings say what it is.
+    pub(crate) strategy: Option<Arc<dyn CompactionStrategy>>,
 }
 
 impl Worker {
     pub(crate) fn new(parts: Parts, settings: &CompactionSettings) -> Arc<Self> {
+        let tuning = Tuning::new(*settings, parts.strategy, &parts.events);
         let worker = Arc::new(Self {
             generation: parts.generation,
             shared: parts.shared,
             storage: parts.storage,
             events: parts.events,
             bell: parts.bell,
-            tuning: Tuning::new(*settings),
+            tuning,
             attached: AtomicBool::new(false),
             hash_key: parts.hash_key,
             running: Mutex::default(),
@@ -281,7 +284,8 @@ impl Worker {
         }
         let strategy = self.tuning.strategy();
         let pending = |lane| Survey::new(lane, u64::MAX).pending_bytes(strategy.as_ref());
-        generation.lanes.iter().map(pending).sum()
+        // A strategy may say anything.
+        generation.lanes.iter().map(pending).fold(0, u64::saturating_add)
     }
 
     /// The same, as of the last time that enough has changed.
