@@ -53,16 +53,13 @@ fn finish(check: *const blocktier_check_t) -> Result<blocktier_check_result_t, (
         loop {
             assert_eq!(blocktier_check_poll(check, progress.as_mut_ptr(), null_mut()), OK);
             let progress: blocktier_check_progress_t = progress.assume_init();
-            if progress.finished == 1 {
-                break;
+            match blocktier_check_result(check, result.as_mut_ptr(), &raw mut error) {
+                OK => return Ok(result.assume_init()),
+                // It may end between the two calls, and an error is told once.
+                Status::BLOCKTIER_WOULD_BLOCK => assert_eq!(progress.finished, 0),
+                status => return Err((status, text_of(&error))),
             }
-            let status = blocktier_check_result(check, result.as_mut_ptr(), null_mut());
-            assert!(matches!(status, OK | Status::BLOCKTIER_WOULD_BLOCK));
             std::thread::yield_now();
-        }
-        match blocktier_check_result(check, result.as_mut_ptr(), &raw mut error) {
-            OK => Ok(result.assume_init()),
-            status => Err((status, text_of(&error))),
         }
     }
 }
