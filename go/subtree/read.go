@@ -50,9 +50,9 @@ func NewSubtreeFromReaderMmap[H ~[32]byte, N any](rt *blocktier.Runtime, r io.Re
 	return st, nil
 }
 
-// NewSubtreeFromReaderPool reads a subtree into the pool's memory, which was touched before and gets
-// it back when the result is closed. A subtree of more nodes than the pool's is read as by
-// NewSubtreeFromReaderMmap. The result must be closed.
+// NewSubtreeFromReaderPool reads a subtree into memory of the pool, which was touched before and
+// which the pool gets back when the result is closed. A subtree of more nodes than the pool's is
+// read as by NewSubtreeFromReaderMmap. The result must be closed.
 func NewSubtreeFromReaderPool[H ~[32]byte, N any](p *Pool[N], r io.Reader,
 	options ...ReadOption) (*Subtree[H, N], error) {
 	st := new(Subtree[H, N])

@@ -57,8 +57,8 @@ pub(super) const TARGET_BYTES: u64 = 64 << 20;
 /// the background thread, by `compact`, and by writers (for the pending bytes), from any of their
 /// threads and with nothing of the index or the log locked. What it owes:
 /// - It answers within microseconds, and does not call the map: writers may wait for the answer.
-/// - It chooses what gains something. A merge of runs with few dead bytes writes more than it frees,
-///   and in the background one that is chosen again and again never ends.
+/// - It chooses what gains something. A merge of runs with few dead bytes writes more than it
+///   frees, and in the background one that is chosen again and again never ends.
 /// - Pending bytes are what its own choices bring down. Where thresholds are set, writers wait for
 ///   that.
 ///
