@@ -30,6 +30,8 @@ use crate::runtime::background::{Bell, Next, Work};
 use crate::storage::Storage;
 use crate::{Error, Result};
 
+/// Places that are looked at for one read.
+const SLICE_PLACES: usize = 4096;
 /// After an error nothing is begun for so long.
 const AFTER_ERROR: Duration = Duration::from_secs(60);
 /// So often a page is begun again with twice the pages before it is left alone.
@@ -281,6 +283,3 @@ impl Work for Rehasher {
         self.failed(&mut self.running.lock(), &Error::Panic(reason.to_owned()));
     }
 }
-
-/// Places that are looked at for one read.
-const SLICE_PLACES: usize = 4096;

@@ -39,6 +39,8 @@ const REST_MAX: usize = 64;
 const CHUNK: usize = 256;
 /// So often what is left is looked at before the lock is taken all the same.
 const ROUNDS_MAX: usize = 1_000;
+/// Changes, and entries that come before the beginning, for which there is always room.
+const SPARE_ENTRIES: usize = 4096;
 const WHAT: &str = "rehashing a page of the index";
 
 /// Who is told that there is something to rehash.
@@ -423,9 +425,6 @@ impl Index {
         }
     }
 }
-
-/// Changes, and entries that come before the beginning, for which there is always room.
-const SPARE_ENTRIES: usize = 4096;
 
 impl ShardGuard<'_> {
     /// Tag bits that splits have used below a root.
