@@ -24,9 +24,6 @@ use std::collections::HashMap;
 use std::sync::mpsc::sync_channel;
 
 use blocktier::diskmap::Wait;
-use blocktier::runtime::Runtime;
-use blocktier::settings::{RuntimeSettings, TxMapSettings};
-use blocktier::txmap::DiskTxMap;
 
 use records::{key, value};
 use rng::Rng;
@@ -120,7 +117,7 @@ impl Said {
 
 /// Where to stop in a phase: anywhere in it, after some work or much.
 fn aim(phase: Phase, rng: &mut Rng) -> Aim {
-    let (nth_max, operation_max) = match phase {
+    let most = match phase {
         Phase::Write => (60, 1),
         Phase::Seal => (12, 1),
         Phase::Rename => (20, 1),
@@ -129,15 +126,14 @@ fn aim(phase: Phase, rng: &mut Rng) -> Aim {
         Phase::Sync => (15, 14),
         Phase::Recovery => (1, 40),
     };
-    let (nth, operation) = (1 + rng.below(nth_max), 1 + rng.below(operation_max));
-    Aim { phase, nth, operation, part: rng.below(3) }
+    victims::somewhere(phase, most, rng)
 }
 
 type Content = HashMap<u64, Vec<u8>>;
 
 /// Opens the map, and compares it with what must be there and what may be.
 fn check(settings: &str, seed: u64, said: Said, model: &mut Content) {
-    let map = open(settings);
+    let map = victims::open(settings);
     let mut found = Content::new();
     for number in 0..UNIVERSE {
         let now = map.get(&key(number), Wait::Allowed, |value, _| value.to_vec()).unwrap();
@@ -168,11 +164,6 @@ fn check(settings: &str, seed: u64, said: Said, model: &mut Content) {
     }
     // The close syncs what was recovered.
     *model = found;
-}
-
-fn open(settings: &str) -> DiskTxMap {
-    let runtime = Runtime::open(&RuntimeSettings::default()).unwrap();
-    DiskTxMap::open(&runtime, &TxMapSettings::parse(settings).unwrap()).unwrap()
 }
 
 #[test]

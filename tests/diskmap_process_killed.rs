@@ -23,8 +23,6 @@ use std::io::Write as _;
 use std::sync::Barrier;
 
 use blocktier::diskmap::{Batch, Inserted, ItemState, Wait};
-use blocktier::runtime::Runtime;
-use blocktier::settings::{RuntimeSettings, TxMapSettings};
 use blocktier::txmap::DiskTxMap;
 
 use records::{key, value};
@@ -192,7 +190,7 @@ impl Said {
 
 /// Where to stop in a phase: anywhere in it, after some work or much.
 fn aim(phase: Phase, rng: &mut Rng) -> Aim {
-    let (nth_max, operation_max) = match phase {
+    let most = match phase {
         Phase::Write => (60, 1),
         Phase::Seal => (12, 1),
         Phase::Rename => (5, 1),
@@ -201,13 +199,7 @@ fn aim(phase: Phase, rng: &mut Rng) -> Aim {
         Phase::Sync => (4, 14),
         Phase::Recovery => (1, 40),
     };
-    let (nth, operation) = (1 + rng.below(nth_max), 1 + rng.below(operation_max));
-    Aim { phase, nth, operation, part: rng.below(3) }
-}
-
-fn open(settings: &str) -> DiskTxMap {
-    let runtime = Runtime::open(&RuntimeSettings::default()).unwrap();
-    DiskTxMap::open(&runtime, &TxMapSettings::parse(settings).unwrap()).unwrap()
+    victims::somewhere(phase, most, rng)
 }
 
 /// Applies a step of a thread to what its keys are.
@@ -295,7 +287,7 @@ fn what_was_acknowledged_survives_kill_9() {
         for _ in 0..round.recoveries {
             victims.kill(number, End::At(aim(Phase::Recovery, &mut rng)), |_| 0);
         }
-        let map = open(&victims.settings);
+        let map = victims::open(&victims.settings);
         let recovery = map.recovery().unwrap();
         println!("round {number}: {:?}, {recovery:?}", said.done);
         assert!(!recovery.ring_lost);

@@ -13,7 +13,7 @@ use crate::storage::AlignedBuf;
 use crate::{Error, Result};
 
 /// Places that are read together at most.
-const SLICE_ITEMS_MAX: usize = 4096;
+pub(super) const SLICE_ITEMS_MAX: usize = 4096;
 /// Bytes of files that are read together, about.
 const SLICE_BYTES: u64 = 4 << 20;
 

@@ -20,7 +20,7 @@ use super::compaction::merge::HashKey;
 use super::generation::Generation;
 use super::log::lane::Lane;
 use super::log::writeback::Shared;
-use super::places::{Reading, read_places, slice};
+use super::places::{Reading, SLICE_ITEMS_MAX, read_places, slice};
 use super::plan::Plan;
 use crate::events::{EventLevel, EventRing};
 use crate::index::{Fit, Index, Noted, Rehash, Ring, Wanted};
@@ -30,8 +30,6 @@ use crate::runtime::background::{Bell, Next, Work};
 use crate::storage::Storage;
 use crate::{Error, Result};
 
-/// Places that are looked at for one read.
-const SLICE_PLACES: usize = 4096;
 /// After an error nothing is begun for so long.
 const AFTER_ERROR: Duration = Duration::from_secs(60);
 /// So often a page is begun again with twice the pages before it is left alone.
@@ -204,8 +202,11 @@ impl Rehasher {
 
     /// Reads the records that come next.
     fn read_slice(&self, page: &mut Page) -> Result<Fit> {
-        let places: Vec<u64> =
-            page.noted[page.next..].iter().take(SLICE_PLACES).map(|noted| noted.units()).collect();
+        let places: Vec<u64> = page.noted[page.next..]
+            .iter()
+            .take(SLICE_ITEMS_MAX)
+            .map(|noted| noted.units())
+            .collect();
         let reading = Reading {
             runs: RunReader { storage: self.storage.as_ref(), file_reads: &self.file_reads },
             key_bytes: self.key_bytes,

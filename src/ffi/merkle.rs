@@ -1,16 +1,14 @@
 //! Merkle roots, kept levels, proofs. Rules: docs/format.md.
 
 use std::ffi::{c_char, c_void};
-use std::path::Path;
 
-use super::guard::{self, Guarded, HandleKind, OK};
-use super::node_array::directory_option;
-use super::runtime::{blocktier_runtime_t, with_runtime};
+use super::guard::{self, Guarded, OK};
+use super::merkle_changes::blocktier_merkle_levels_with_capacity;
+use super::runtime::blocktier_runtime_t;
 use super::status::{blocktier_error_t, blocktier_status_t};
-use crate::storage::{HugePages, MappingOptions};
+use crate::Result;
 use crate::subtree::{Leaves, MerkleLevels, Node, fold_proof, merkle, reserved_vec};
 use crate::types::Hash;
-use crate::{Error, Result};
 
 /// All levels of a tree, so that a proof reads one hash per level.
 #[derive(Debug)]
@@ -149,50 +147,19 @@ pub unsafe extern "C" fn blocktier_merkle_levels_new(
     out: *mut *mut blocktier_merkle_levels_t,
     error: *mut blocktier_error_t,
 ) -> blocktier_status_t {
-    // SAFETY: the caller's promises for the handle and each pointer and length.
+    // SAFETY: the caller's promises are those of the other entry.
     unsafe {
-        with_runtime(runtime, error, |runtime| {
-            guard::not_null(out, "out")?;
-            let text = guard::text(directory, directory_length, "directory")?;
-            let place = Place {
-                directory: directory_option(text),
-                options: MappingOptions { o_tmpfile: runtime.settings().o_tmpfile },
-                huge_pages: runtime.settings().huge_pages_of_arrays(),
-            };
-            let levels = match stride {
-                32 => {
-                    let leaves = guard::slice(leaves.cast::<Hash>(), n, "leaves")?;
-                    place.build(leaves)?
-                }
-                48 => {
-                    let leaves = guard::slice(leaves.cast::<Node>(), n, "leaves")?;
-                    place.build(leaves)?
-                }
-                other => {
-                    let text = format!("stride {other} is neither 32 nor 48");
-                    return Err(Error::InvalidArgument(text));
-                }
-            };
-            let handle = blocktier_merkle_levels_t(Guarded::new(HandleKind::MerkleLevels, levels));
-            out.write(Box::into_raw(Box::new(handle)));
-            OK
-        })
-    }
-}
-
-/// Where levels are kept.
-struct Place<'a> {
-    directory: Option<&'a Path>,
-    options: MappingOptions,
-    huge_pages: HugePages,
-}
-
-impl Place<'_> {
-    fn build<L: Leaves + ?Sized>(&self, leaves: &L) -> Result<MerkleLevels> {
-        match self.directory {
-            Some(directory) => MerkleLevels::mapped(directory, leaves, &self.options),
-            None => MerkleLevels::in_memory(leaves, self.huge_pages),
-        }
+        blocktier_merkle_levels_with_capacity(
+            runtime,
+            leaves,
+            n,
+            stride,
+            n as u64,
+            directory,
+            directory_length,
+            out,
+            error,
+        )
     }
 }
 

@@ -49,6 +49,19 @@ pub fn open_watched(settings: &str) -> (WatchedStorage, DiskTxMap) {
     (storage, map)
 }
 
+/// Opens the map that a killed process has left.
+pub fn open(settings: &str) -> DiskTxMap {
+    let runtime = Runtime::open(&RuntimeSettings::default()).unwrap();
+    DiskTxMap::open(&runtime, &TxMapSettings::parse(settings).unwrap()).unwrap()
+}
+
+/// Somewhere in a phase: at most the `nth_max`-th time that it is entered, at most at its
+/// `operation_max`-th operation.
+pub fn somewhere(phase: Phase, (nth_max, operation_max): (u64, u64), rng: &mut Rng) -> Aim {
+    let (nth, operation) = (1 + rng.below(nth_max), 1 + rng.below(operation_max));
+    Aim { phase, nth, operation, part: rng.below(3) }
+}
+
 pub fn rounds() -> u64 {
     std::env::var(ROUNDS).map_or(10, |rounds| rounds.parse().unwrap())
 }
