@@ -816,6 +816,18 @@ blocktier_status_t blocktier_merkle_levels_new(const struct blocktier_runtime_t 
                                                struct blocktier_merkle_levels_t **out,
                                                struct blocktier_error_t *error);
 
+// As blocktier_merkle_levels_new, with room for `capacity` leaves, at least `n`, which never
+// grows. 64 bytes of memory per leaf of the capacity. The leaves are copied.
+blocktier_status_t blocktier_merkle_levels_with_capacity(const struct blocktier_runtime_t *runtime,
+                                                         const void *leaves,
+                                                         size_t n,
+                                                         size_t stride,
+                                                         uint64_t capacity,
+                                                         const char *directory,
+                                                         size_t directory_length,
+                                                         struct blocktier_merkle_levels_t **out,
+                                                         struct blocktier_error_t *error);
+
 // Frees kept levels. Null is fine.
 blocktier_status_t blocktier_merkle_levels_free(struct blocktier_merkle_levels_t *levels,
                                                 struct blocktier_error_t *error);
@@ -847,18 +859,6 @@ blocktier_status_t blocktier_merkle_proof_fold(const uint8_t *leaf,
                                                size_t count,
                                                uint8_t *root,
                                                struct blocktier_error_t *error);
-
-// As blocktier_merkle_levels_new, with room for `capacity` leaves, at least `n`, which never
-// grows. 64 bytes of memory per leaf of the capacity. The leaves are copied.
-blocktier_status_t blocktier_merkle_levels_with_capacity(const struct blocktier_runtime_t *runtime,
-                                                         const void *leaves,
-                                                         size_t n,
-                                                         size_t stride,
-                                                         uint64_t capacity,
-                                                         const char *directory,
-                                                         size_t directory_length,
-                                                         struct blocktier_merkle_levels_t **out,
-                                                         struct blocktier_error_t *error);
 
 // Appends `n` leaves, hashes (`stride` 32) or nodes (`stride` 48, 8-byte aligned), and recomputes
 // what they reach. INVALID_ARGUMENT, and nothing changed, if they exceed the capacity. Exclusive:

@@ -1,68 +1,14 @@
 //! Kept levels that change, and many proofs at once. A handle is made with its capacity by
 //! blocktier_merkle_levels_with_capacity and freed by blocktier_merkle_levels_free.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::c_void;
 
-use super::guard::{self, Guarded, HandleKind, OK};
-use super::merkle::blocktier_merkle_levels_t;
-use super::node_array::directory_option;
-use super::runtime::{blocktier_runtime_t, with_runtime};
+use super::guard::{self, OK};
+use super::merkle::{blocktier_merkle_levels_t, index_of, other_stride};
 use super::status::{blocktier_error_t, blocktier_status_t};
-use crate::storage::MappingOptions;
-use crate::subtree::{LevelsMemory, MerkleLevels, Node, reserved_vec};
+use crate::subtree::{MerkleLevels, Node, reserved_vec};
 use crate::types::Hash;
 use crate::{Error, Result};
-
-fn other_stride(stride: usize) -> Error {
-    Error::InvalidArgument(format!("stride {stride} is neither 32 nor 48"))
-}
-
-fn index_of(index: u64) -> usize {
-    usize::try_from(index).unwrap_or(usize::MAX)
-}
-
-/// As blocktier_merkle_levels_new, with room for `capacity` leaves, at least `n`, which never
-/// grows. 64 bytes of memory per leaf of the capacity. The leaves are copied.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn blocktier_merkle_levels_with_capacity(
-    runtime: *const blocktier_runtime_t,
-    leaves: *const c_void,
-    n: usize,
-    stride: usize,
-    capacity: u64,
-    directory: *const c_char,
-    directory_length: usize,
-    out: *mut *mut blocktier_merkle_levels_t,
-    error: *mut blocktier_error_t,
-) -> blocktier_status_t {
-    // SAFETY: the caller's promises for the handle and each pointer and length.
-    unsafe {
-        with_runtime(runtime, error, |runtime| {
-            guard::not_null(out, "out")?;
-            let text = guard::text(directory, directory_length, "directory")?;
-            let options = MappingOptions { o_tmpfile: runtime.settings().o_tmpfile };
-            let memory = match directory_option(text) {
-                Some(directory) => LevelsMemory::File(directory, &options),
-                None => LevelsMemory::Pages(runtime.settings().huge_pages_of_arrays()),
-            };
-            let capacity = index_of(capacity);
-            let levels = match stride {
-                32 => {
-                    let leaves = guard::slice(leaves.cast::<Hash>(), n, "leaves")?;
-                    MerkleLevels::with_capacity(leaves, capacity, memory)?
-                }
-                48 => {
-                    let leaves = guard::slice(leaves.cast::<Node>(), n, "leaves")?;
-                    MerkleLevels::with_capacity(leaves, capacity, memory)?
-                }
-                other => return Err(other_stride(other)),
-            };
-            let handle = blocktier_merkle_levels_t(Guarded::new(HandleKind::MerkleLevels, levels));
-            out.write(Box::into_raw(Box::new(handle)));
-            OK
-        })
-    }
-}
 
 /// Appends `n` leaves, hashes (`stride` 32) or nodes (`stride` 48, 8-byte aligned), and recomputes
 /// what they reach. INVALID_ARGUMENT, and nothing changed, if they exceed the capacity. Exclusive:
