@@ -14,11 +14,9 @@ use super::sha256::arm::ArmSha2;
 use super::sha256::pairs::HashPairs;
 use super::sha256::portable;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-use super::sha256::{
-    avx2::{self, Avx2},
-    avx512::{self, Avx512},
-    sha_ni::ShaNi,
-};
+use super::sha256::{avx2::Avx2, avx512::Avx512, sha_ni::ShaNi};
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+use super::vectors::{avx2, avx512};
 use crate::types::Hash;
 use crate::{Error, Result};
 
@@ -171,7 +169,10 @@ impl Sha256d {
             return selected;
         }
         let fastest = Self::new(Sha256dKernel::Auto).unwrap_or(Self::PORTABLE);
-        fastest.select();
+        // Unless another thread has selected one in between; the next call returns that.
+        let auto = Sha256dKernel::Auto as u8;
+        let (new, ordering) = (fastest.kernel as u8, Ordering::Relaxed);
+        let _ = SELECTED.compare_exchange(auto, new, ordering, ordering);
         fastest
     }
 

@@ -2,17 +2,14 @@
 #![expect(unsafe_code, reason = "vector instructions are there only where they were detected")]
 
 use std::arch::x86_64::{
-    __m256i, _mm256_add_epi32, _mm256_and_si256, _mm256_loadu_si256, _mm256_or_si256,
-    _mm256_permute2x128_si256, _mm256_set_epi8, _mm256_set1_epi32, _mm256_shuffle_epi8,
-    _mm256_slli_epi32, _mm256_srli_epi32, _mm256_storeu_si256, _mm256_unpackhi_epi32,
-    _mm256_unpackhi_epi64, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64, _mm256_xor_si256,
+    __m256i, _mm256_add_epi32, _mm256_and_si256, _mm256_or_si256, _mm256_set_epi8,
+    _mm256_set1_epi32, _mm256_shuffle_epi8, _mm256_slli_epi32, _mm256_srli_epi32, _mm256_xor_si256,
 };
 
 use super::lanes::{self, Group, Words};
 use super::pairs::HashPairs;
+use crate::hash::vectors::avx2::{self as vectors, LANES};
 use crate::types::Hash;
-
-pub(in crate::hash) const LANES: usize = 8;
 
 /// Proof that AVX2 is here.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -123,16 +120,10 @@ fn read(run: &[u8], stride: usize) -> [Word8; 16] {
     let start = run.as_ptr();
     let mut words = [Word8::all(0); 16];
     for side in 0..2 {
-        let mut rows = [_mm256_set1_epi32(0); 8];
-        for (pair, row) in rows.iter_mut().enumerate() {
-            // SAFETY: pair 7's right hash, the last one, lies in `run` as asserted.
-            let hash = unsafe {
-                _mm256_loadu_si256(start.add((2 * pair + side) * stride).cast::<__m256i>())
-            };
-            *row = swap_bytes(hash);
-        }
-        for (place, column) in transpose(rows).into_iter().enumerate() {
-            words[8 * side + place] = Word8(column);
+        // SAFETY: pair 7's right hash, the last one, lies in `run` as asserted.
+        let half = unsafe { vectors::read_words(|pair| start.add((2 * pair + side) * stride)) };
+        for (place, column) in half.into_iter().enumerate() {
+            words[8 * side + place] = Word8(swap_bytes(column));
         }
     }
     words
@@ -142,46 +133,7 @@ fn read(run: &[u8], stride: usize) -> [Word8; 16] {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn write(words: [Word8; 8], out: &mut [Hash; LANES]) {
-    let [a, b, c, d, e, f, g, h] = words;
-    let rows = transpose([a.0, b.0, c.0, d.0, e.0, f.0, g.0, h.0]);
-    for (row, out) in rows.into_iter().zip(out) {
-        // SAFETY: 32 bytes into a hash of 32.
-        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast::<__m256i>(), swap_bytes(row)) };
-    }
-}
-
-/// 8 x 8 words transposed.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn transpose(rows: [__m256i; 8]) -> [__m256i; 8] {
-    let [r0, r1, r2, r3, r4, r5, r6, r7] = rows;
-    let [a0, a1, a2, a3] = transpose_halves([r0, r1, r2, r3]);
-    let [b0, b1, b2, b3] = transpose_halves([r4, r5, r6, r7]);
-    [
-        _mm256_permute2x128_si256::<0x20>(a0, b0),
-        _mm256_permute2x128_si256::<0x20>(a1, b1),
-        _mm256_permute2x128_si256::<0x20>(a2, b2),
-        _mm256_permute2x128_si256::<0x20>(a3, b3),
-        _mm256_permute2x128_si256::<0x31>(a0, b0),
-        _mm256_permute2x128_si256::<0x31>(a1, b1),
-        _mm256_permute2x128_si256::<0x31>(a2, b2),
-        _mm256_permute2x128_si256::<0x31>(a3, b3),
-    ]
-}
-
-/// In each half, the 4 x 4 words transposed.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn transpose_halves(rows: [__m256i; 4]) -> [__m256i; 4] {
-    let [r0, r1, r2, r3] = rows;
-    let (t0, t1) = (_mm256_unpacklo_epi32(r0, r1), _mm256_unpackhi_epi32(r0, r1));
-    let (t2, t3) = (_mm256_unpacklo_epi32(r2, r3), _mm256_unpackhi_epi32(r2, r3));
-    [
-        _mm256_unpacklo_epi64(t0, t2),
-        _mm256_unpackhi_epi64(t0, t2),
-        _mm256_unpacklo_epi64(t1, t3),
-        _mm256_unpackhi_epi64(t1, t3),
-    ]
+    vectors::write_words(words.map(|word| swap_bytes(word.0)), out);
 }
 
 /// Big-endian words to native ones and back.

@@ -2,18 +2,14 @@
 #![expect(unsafe_code, reason = "vector instructions are there only where they were detected")]
 
 use std::arch::x86_64::{
-    __m128i, __m512i, _mm_loadu_si128, _mm512_add_epi32, _mm512_castsi128_si512,
-    _mm512_inserti32x4, _mm512_permutex2var_epi64, _mm512_ror_epi32, _mm512_set_epi8,
-    _mm512_set_epi64, _mm512_set1_epi32, _mm512_shuffle_epi8, _mm512_srli_epi32,
-    _mm512_storeu_si512, _mm512_ternarylogic_epi32, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64,
-    _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    __m512i, _mm512_add_epi32, _mm512_ror_epi32, _mm512_set_epi8, _mm512_set1_epi32,
+    _mm512_shuffle_epi8, _mm512_srli_epi32, _mm512_ternarylogic_epi32,
 };
 
 use super::lanes::{self, Group, Words};
 use super::pairs::HashPairs;
+use crate::hash::vectors::avx512::{self as vectors, LANES};
 use crate::types::Hash;
-
-pub(in crate::hash) const LANES: usize = 16;
 
 /// Proof that AVX-512F and BW are here.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -118,12 +114,6 @@ impl Words for Word16 {
     }
 }
 
-/// The pair whose words are in column `column` of quarter `quarter` of every vector. Chosen so that
-/// the results of neighbours end up side by side.
-const fn pair_at(quarter: usize, column: usize) -> usize {
-    (quarter & 1) + 2 * column + 8 * (quarter >> 1)
-}
-
 /// The sixteen message words of sixteen pairs.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
@@ -134,21 +124,10 @@ fn read(run: &[u8], stride: usize) -> [Word16; 16] {
     for part in 0..4 {
         // Four words of the left (0, 1) or the right hash.
         let offset = (part / 2) * stride + (part % 2) * 16;
-        let mut rows = [_mm512_set1_epi32(0); 4];
-        for (column, row) in rows.iter_mut().enumerate() {
-            // SAFETY: pair 15's right hash, the last one, lies in `run` as asserted.
-            let quarter = |q| unsafe {
-                let at = 2 * pair_at(q, column) * stride + offset;
-                _mm_loadu_si128(start.add(at).cast::<__m128i>())
-            };
-            let low = _mm512_castsi128_si512(quarter(0));
-            let low = _mm512_inserti32x4::<1>(low, quarter(1));
-            let low = _mm512_inserti32x4::<2>(low, quarter(2));
-            *row = swap_bytes(_mm512_inserti32x4::<3>(low, quarter(3)));
-        }
-        let columns = transpose_quarters(rows);
+        // SAFETY: pair 15's right hash, the last one, lies in `run` as asserted.
+        let columns = unsafe { vectors::read_words(|pair| start.add(2 * pair * stride + offset)) };
         for (place, column) in columns.into_iter().enumerate() {
-            words[4 * part + place] = Word16(column);
+            words[4 * part + place] = Word16(swap_bytes(column));
         }
     }
     words
@@ -158,37 +137,7 @@ fn read(run: &[u8], stride: usize) -> [Word16; 16] {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn write(words: [Word16; 8], out: &mut [Hash; LANES]) {
-    let [a, b, c, d, e, f, g, h] = words;
-    let low = transpose_quarters([a.0, b.0, c.0, d.0]);
-    let high = transpose_quarters([e.0, f.0, g.0, h.0]);
-    let first = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0);
-    let second = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
-    let start = out.as_mut_ptr();
-    for column in 0..4 {
-        let (low, high) = (swap_bytes(low[column]), swap_bytes(high[column]));
-        let early = _mm512_permutex2var_epi64(low, first, high);
-        let late = _mm512_permutex2var_epi64(low, second, high);
-        // SAFETY: two hashes each, the last ones at 14 and 15 of 16.
-        unsafe {
-            _mm512_storeu_si512(start.add(2 * column).cast(), early);
-            _mm512_storeu_si512(start.add(2 * column + 8).cast(), late);
-        }
-    }
-}
-
-/// In each quarter, the 4 x 4 words transposed.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn transpose_quarters(rows: [__m512i; 4]) -> [__m512i; 4] {
-    let [r0, r1, r2, r3] = rows;
-    let (t0, t1) = (_mm512_unpacklo_epi32(r0, r1), _mm512_unpackhi_epi32(r0, r1));
-    let (t2, t3) = (_mm512_unpacklo_epi32(r2, r3), _mm512_unpackhi_epi32(r2, r3));
-    [
-        _mm512_unpacklo_epi64(t0, t2),
-        _mm512_unpackhi_epi64(t0, t2),
-        _mm512_unpacklo_epi64(t1, t3),
-        _mm512_unpackhi_epi64(t1, t3),
-    ]
+    vectors::write_words(words.map(|word| swap_bytes(word.0)), out);
 }
 
 /// Big-endian words to native ones and back.
