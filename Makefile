@@ -71,8 +71,9 @@ bench-ram: ## Benchmark the map in RAM from Rust, beside crossbeam-skiplist and 
 bench-index: ## Benchmark the index alone
 	cargo bench --bench index
 
-bench-hash: ## Benchmark sha256d and Merkle roots, beside sha2 and bitcoin_hashes
+bench-hash: ## Benchmark sha256d, Merkle roots and BLAKE3, beside sha2, bitcoin_hashes and blake3
 	cargo bench --bench hash
+	cargo bench --bench blake3
 
 bench-subtree: library-release ## Benchmark subtrees: roots, proofs, changes, files from Rust; appends from Go
 	cargo bench --bench subtree

@@ -11,7 +11,7 @@ fn reference(bytes: &[u8]) -> Hash {
     Sha256::digest(Sha256::digest(bytes)).into()
 }
 
-fn hex(text: &str) -> Vec<u8> {
+pub(super) fn hex(text: &str) -> Vec<u8> {
     (0..text.len() / 2).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap()).collect()
 }
 
@@ -22,7 +22,8 @@ fn shown(text: &str) -> Hash {
     bytes.try_into().unwrap()
 }
 
-fn bytes(length: usize, seed: u32) -> Vec<u8> {
+/// Bytes that follow from `seed`.
+pub(super) fn bytes(length: usize, seed: u32) -> Vec<u8> {
     let mut state = seed;
     let next = |_| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -135,71 +136,28 @@ proptest! {
     }
 }
 
-/// Memory that ends where no access is allowed any more.
+#[test]
 #[cfg(all(target_os = "linux", not(miri)))]
-mod edge {
-    #![expect(unsafe_code, reason = "a mapping with a page that may not be touched")]
-
-    use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
-
-    use super::*;
-
-    const PAGE: usize = 65_536;
-
-    struct Edge(*mut std::ffi::c_void);
-
-    impl Edge {
-        fn new() -> Self {
-            let access = ProtFlags::READ | ProtFlags::WRITE;
-            // SAFETY: a new mapping of two "pages", the second of which loses its access.
-            unsafe {
-                let start =
-                    mmap_anonymous(std::ptr::null_mut(), 2 * PAGE, access, MapFlags::PRIVATE)
-                        .unwrap();
-                mprotect(start.add(PAGE), PAGE, MprotectFlags::empty()).unwrap();
-                Self(start)
-            }
-        }
-
-        /// The last `length` bytes before the edge.
-        fn last(&mut self, length: usize) -> &mut [u8] {
-            assert!(length <= PAGE);
-            // SAFETY: inside the first "page", borrowed from `self`.
-            unsafe {
-                std::slice::from_raw_parts_mut(self.0.add(PAGE - length).cast::<u8>(), length)
-            }
-        }
-    }
-
-    impl Drop for Edge {
-        fn drop(&mut self) {
-            // SAFETY: the mapping of `new`, to which no borrow is left.
-            unsafe { munmap(self.0, 2 * PAGE).unwrap() };
-        }
-    }
-
-    #[test]
-    fn nothing_behind_the_input_is_read_and_nothing_behind_the_output_written() {
-        let (mut input, mut output) = (Edge::new(), Edge::new());
-        for kernel in Sha256d::combinations() {
-            for count in 0..70usize {
-                for stride in [32, 48] {
-                    // The input ends with the last hash, whatever the stride.
-                    let length = if count == 0 { 0 } else { (2 * count - 1) * stride + 32 };
-                    let input = input.last(length);
-                    input.copy_from_slice(&bytes(length, 7));
-                    let pairs = HashPairs::with_stride(input, stride);
-                    assert_eq!(pairs.count(), count);
-                    for grouped in [false, true] {
-                        let out = output.last(32 * count).as_chunks_mut().0;
-                        if grouped {
-                            kernel.hash_pairs_in_groups(&pairs, out);
-                        } else {
-                            kernel.hash_pairs(&pairs, out);
-                        }
-                        for (index, out) in out.iter().enumerate() {
-                            assert_eq!(*out, reference(&pairs.input(index)), "{kernel:?}");
-                        }
+fn nothing_behind_the_input_is_read_and_nothing_behind_the_output_written() {
+    let (mut input, mut output) = (super::edge::Edge::new(), super::edge::Edge::new());
+    for kernel in Sha256d::combinations() {
+        for count in 0..70usize {
+            for stride in [32, 48] {
+                // The input ends with the last hash, whatever the stride.
+                let length = if count == 0 { 0 } else { (2 * count - 1) * stride + 32 };
+                let input = input.last(length);
+                input.copy_from_slice(&bytes(length, 7));
+                let pairs = HashPairs::with_stride(input, stride);
+                assert_eq!(pairs.count(), count);
+                for grouped in [false, true] {
+                    let out = output.last(32 * count).as_chunks_mut().0;
+                    if grouped {
+                        kernel.hash_pairs_in_groups(&pairs, out);
+                    } else {
+                        kernel.hash_pairs(&pairs, out);
+                    }
+                    for (index, out) in out.iter().enumerate() {
+                        assert_eq!(*out, reference(&pairs.input(index)), "{kernel:?}");
                     }
                 }
             }
