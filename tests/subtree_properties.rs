@@ -459,6 +459,31 @@ impl std::io::Read for Failing<'_> {
 }
 
 #[test]
+fn a_wrong_length_of_the_input_is_an_error() {
+    let nodes: Vec<Node> =
+        (0..10u64).map(|i| Node { hash: leaf(i), fee: i, size: 100 + i }).collect();
+    for format in FORMATS {
+        let bytes = written(format, &nodes, &[]);
+        let length = bytes.len() as u64;
+        // Other formats say how long they are, so that a length above theirs only bounds them less.
+        let end = if format == SubtreeFormat::HashList { 2 * length } else { length };
+        for told in (0..end).filter(|told| *told != length) {
+            let limits = ReadLimits::of_length(told);
+            let read = read_subtree(&bytes[..], format, &limits, NodeArray::heap);
+            assert!(
+                matches!(read, Err(blocktier::Error::Format(_))),
+                "{format:?} {told}: {read:?}"
+            );
+        }
+        let limits = |max_nodes| ReadLimits { input_bytes: Some(length), max_nodes };
+        let read = |most| read_subtree(&bytes[..], format, &limits(most), NodeArray::heap);
+        assert_eq!(read(10).unwrap().nodes().len(), 10);
+        let array = |_| unreachable!("no room is made for more nodes than are allowed");
+        assert!(read_subtree(&bytes[..], format, &limits(9), array).is_err());
+    }
+}
+
+#[test]
 fn an_error_of_the_reader_is_no_format_error_and_names_the_offset() {
     let nodes: Vec<Node> =
         (0..3u64).map(|i| Node { hash: leaf(i), fee: i, size: 100 + i }).collect();

@@ -53,6 +53,7 @@ func WithFormat(format Format) ReadOption { return func(c *readConfig) { c.forma
 
 // WithLength tells how many bytes the reader has, where it does not know itself (files and buffers
 // do). The nodes are then placed at once; without it their array grows with the bytes that arrive.
+// A hash list, which does not say its length itself, has to have exactly that many.
 func WithLength(bytes int64) ReadOption { return func(c *readConfig) { c.length = bytes } }
 
 // AllowTrailing leaves what follows the subtree in the reader; the default is that nothing may

@@ -212,6 +212,50 @@ func checkKind(t *testing.T, name string, err error, expect string) {
 	}
 }
 
+// TestReaderOfAnotherLength: a length that the reader does not have is an error in each format.
+func TestReaderOfAnotherLength(t *testing.T) {
+	st, err := subtree.NewTreeByLeafCount[hash, node](16)
+	for i := range 10 {
+		if err == nil {
+			err = st.AddNode(numbered(i), uint64(i), 100)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, format := range []subtree.Format{subtree.Plain, subtree.WithMagic, subtree.HashList} {
+		var buffer bytes.Buffer
+		if err := st.Write(&buffer, format); err != nil {
+			t.Fatal(err)
+		}
+		input := buffer.Bytes()
+		read := func(told int64, options ...subtree.ReadOption) error {
+			options = append(options, subtree.WithFormat(format), subtree.WithLength(told))
+			st, err := subtree.NewSubtreeFromReader[hash, node](bytes.NewReader(input), options...)
+			if err == nil && len(st.Nodes) != 10 {
+				t.Errorf("format %d, told %d: %d nodes", format, told, len(st.Nodes))
+			}
+			return err
+		}
+		length := int64(len(input))
+		for told := range 2 * length {
+			err := read(told)
+			// Other formats than lists say how long they are; a length above that bounds them less.
+			right := told == length || told > length && format != subtree.HashList
+			if right != (err == nil) {
+				t.Errorf("format %d of %d bytes, told %d: %v", format, length, told, err)
+			}
+			if err != nil && !errors.Is(err, blocktier.ErrFormat) {
+				t.Errorf("format %d, told %d: %v is no format error", format, told, err)
+			}
+		}
+		input = append(input, 1, 2, 3)
+		if err := read(length, subtree.AllowTrailing()); err != nil {
+			t.Errorf("format %d, more follows: %v", format, err)
+		}
+	}
+}
+
 // TestDeserializeEveryCut: no prefix of a file is a subtree.
 func TestDeserializeEveryCut(t *testing.T) {
 	input, err := os.ReadFile(dataPath("bad", "good-conflicting.subtree"))

@@ -95,9 +95,9 @@ func (st *Subtree[H, N]) DeserializeFromReader(r io.Reader) error {
 
 // read fills an empty subtree. On an error it stays empty and holds no memory.
 func (st *Subtree[H, N]) read(r io.Reader, c readConfig, place *place[N]) error {
-	in := input{r, c.length}
+	in := input{r, max(c.length, -1)}
 	err := st.readInto(&in, c, place)
-	if err == nil && !c.trailing && c.format != HashList {
+	if err == nil && !c.trailing {
 		err = in.end()
 	}
 	if err != nil {
@@ -168,9 +168,12 @@ type input struct {
 
 // full fills b or says what was cut.
 func (in *input) full(b []byte, what string) error {
+	if !in.holds(uint64(len(b)), 1) {
+		return ffi.FormatError(ffi.Truncated, "%s: %d of %d bytes are there", what, in.left, len(b))
+	}
 	n, err := io.ReadFull(in.r, b)
 	if in.left >= 0 {
-		in.left = max(0, in.left-int64(n))
+		in.left -= int64(n)
 	}
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		return ffi.FormatError(ffi.Truncated, "%s: %d of %d bytes are there", what, n, len(b))
@@ -191,7 +194,7 @@ func (in *input) end() error {
 	var extra [1]byte
 	n, err := io.ReadFull(in.r, extra[:])
 	if n > 0 {
-		return ffi.FormatError(ffi.TrailingBytes, "bytes follow the last conflicting hash")
+		return ffi.FormatError(ffi.TrailingBytes, "bytes follow the subtree")
 	}
 	if err == io.EOF {
 		return nil
@@ -299,23 +302,39 @@ func readHashes[H ~[32]byte](in *input, count uint64) ([]H, error) {
 	return hashes, nil
 }
 
-// readHashList reads hashes until the input ends. Fees and sizes are not known and stay 0.
+// readHashList reads hashes: as many as the input's length says, or until it ends where that is not
+// known. Fees and sizes are not known and stay 0.
 func readHashList[N any](in *input, place *place[N]) error {
+	if in.left < 0 {
+		return readHashesToEnd(in, place)
+	}
 	if in.left == 0 {
 		return ffi.FormatError(ffi.Empty, "an empty hash list")
 	}
-	if in.left > 0 && in.left%32 != 0 {
+	if in.left%32 != 0 {
 		return ffi.FormatError(ffi.NotMultipleOf32, "a hash list of %d bytes", in.left)
 	}
-	total := 1 << maxHeight
-	if in.left > 0 {
-		if in.left/32 > 1<<maxHeight {
-			return ffi.FormatError(ffi.CountTooLarge, "a list of %d hashes; the limit is %d",
-				in.left/32, total)
-		}
-		total = int(in.left / 32)
+	if in.left/32 > 1<<maxHeight {
+		return ffi.FormatError(ffi.CountTooLarge, "a list of %d hashes; the limit is %d",
+			in.left/32, 1<<maxHeight)
+	}
+	total := int(in.left / 32)
+	if err := place.grow(total); err != nil {
+		return err
 	}
 	buffer := make([]byte, min(readChunk, 32*total))
+	for len(place.nodes) < total {
+		part := buffer[:min(len(buffer), 32*(total-len(place.nodes)))]
+		if err := in.full(part, "hashes"); err != nil {
+			return err
+		}
+		place.appendHashes(part)
+	}
+	return nil
+}
+
+func readHashesToEnd[N any](in *input, place *place[N]) error {
+	buffer := make([]byte, readChunk)
 	for {
 		n, err := io.ReadFull(in.r, buffer)
 		if n%32 != 0 {
@@ -325,15 +344,16 @@ func readHashList[N any](in *input, place *place[N]) error {
 			}
 			return err
 		}
-		for at := 0; at < n; at += 32 {
+		for left := buffer[:n]; len(left) > 0; {
 			if len(place.nodes) == 1<<maxHeight {
 				return ffi.FormatError(ffi.CountTooLarge, "more than %d hashes", 1<<maxHeight)
 			}
-			if err := place.more(&input{left: -1}, max(total, len(place.nodes)+1)); err != nil {
+			if err := place.more(in, 1<<maxHeight); err != nil {
 				return err
 			}
-			place.nodes = place.nodes[:len(place.nodes)+1]
-			raw(place.nodes)[len(place.nodes)-1] = rawNode{hash: [32]byte(buffer[at : at+32])}
+			part := min(len(left), 32*(cap(place.nodes)-len(place.nodes)))
+			place.appendHashes(left[:part])
+			left = left[part:]
 		}
 		switch {
 		case err == io.EOF || err == io.ErrUnexpectedEOF:
@@ -344,5 +364,15 @@ func readHashList[N any](in *input, place *place[N]) error {
 		case err != nil:
 			return err
 		}
+	}
+}
+
+// appendHashes puts hashes behind the nodes, in whose array there is room for them.
+func (p *place[N]) appendHashes(hashes []byte) {
+	first := len(p.nodes)
+	p.nodes = p.nodes[:first+len(hashes)/32]
+	fresh := raw(p.nodes[first:])
+	for i := range fresh {
+		fresh[i] = rawNode{hash: [32]byte(hashes[32*i:])}
 	}
 }

@@ -33,7 +33,8 @@ const MAX_CONFLICTING: u64 = 1 << 27;
 /// What a stream may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadLimits {
-    /// Bytes of the input, where known; a count that does not fit them is refused.
+    /// Bytes of the input, where known; a count that does not fit them is refused. A hash list,
+    /// which does not say its length itself, has to have exactly these.
     pub input_bytes: Option<u64>,
     /// Most nodes to make room for.
     pub max_nodes: u64,
@@ -194,19 +195,50 @@ fn read_hash_list<R: Read>(
     input: &mut Input<'_, R>,
     make_array: impl FnOnce(usize) -> Result<NodeArray>,
 ) -> Result<Subtree> {
-    if let Some(bytes) = input.limits.input_bytes {
-        check_hash_list_length(bytes)?;
+    let nodes = match input.limits.input_bytes {
+        Some(bytes) => read_known_hash_list(input, bytes, make_array)?,
+        None => read_unknown_hash_list(input, make_array)?,
+    };
+    let header = hash_list_header(nodes.len());
+    Ok(Subtree { header, nodes, conflicting: Vec::new(), root_is_verified: false })
+}
+
+/// The input has exactly `bytes` bytes; more or fewer are an error.
+fn read_known_hash_list<R: Read>(
+    input: &mut Input<'_, R>,
+    bytes: u64,
+    make_array: impl FnOnce(usize) -> Result<NodeArray>,
+) -> Result<NodeArray> {
+    check_hash_list_length(bytes)?;
+    let count = input.count("nodes", bytes / 32, 32, input.limits.max_nodes)?;
+    let mut nodes = empty_array(count, make_array)?;
+    let mut buffer = [[0; 32]; CHUNK_HASHES];
+    while nodes.len() < count {
+        let hashes = &mut buffer[..CHUNK_HASHES.min(count - nodes.len())];
+        input.fill(hashes.as_flattened_mut(), "hashes")?;
+        push_hashes(&mut nodes, hashes)?;
     }
-    let most = input.limits.input_bytes.map_or(input.limits.max_nodes, |bytes| bytes / 32);
-    let (hashes, rest) = input.hashes_to_end(most)?;
+    input.end()?;
+    Ok(nodes)
+}
+
+fn read_unknown_hash_list<R: Read>(
+    input: &mut Input<'_, R>,
+    make_array: impl FnOnce(usize) -> Result<NodeArray>,
+) -> Result<NodeArray> {
+    let (hashes, rest) = input.hashes_to_end(input.limits.max_nodes)?;
     check_hash_list_length(hashes.len() as u64 * 32 + rest as u64)?;
     check_limit("nodes", hashes.len() as u64, input.limits.max_nodes)?;
     let mut nodes = empty_array(hashes.len(), make_array)?;
-    for hash in &hashes {
+    push_hashes(&mut nodes, &hashes)?;
+    Ok(nodes)
+}
+
+fn push_hashes(nodes: &mut NodeArray, hashes: &[Hash]) -> Result<()> {
+    for hash in hashes {
         nodes.push(Node { hash: *hash, fee: 0, size: 0 })?;
     }
-    let header = hash_list_header(hashes.len());
-    Ok(Subtree { header, nodes, conflicting: Vec::new(), root_is_verified: false })
+    Ok(())
 }
 
 fn empty_array(
@@ -242,7 +274,9 @@ struct Input<'a, R> {
 impl<R: Read> Input<'_, R> {
     fn fill(&mut self, buffer: &mut [u8], what: &str) -> Result<()> {
         let at = self.offset;
-        if self.fill_some(buffer)? == buffer.len() {
+        let end = at + buffer.len() as u64;
+        let holds = self.limits.input_bytes.is_none_or(|all| end <= all);
+        if holds && self.fill_some(buffer)? == buffer.len() {
             return Ok(());
         }
         Err(truncated(what, at).into())
@@ -291,10 +325,10 @@ impl<R: Read> Input<'_, R> {
         Ok(hashes)
     }
 
-    /// All hashes up to the end, at most one more than `most`, and the bytes left over.
+    /// All hashes up to an end that nobody knows, at most one more than `most`, and the bytes left
+    /// over.
     fn hashes_to_end(&mut self, most: u64) -> Result<(Vec<Hash>, usize)> {
-        let sure = if self.limits.input_bytes.is_some() { most as usize + 1 } else { 0 };
-        let mut hashes: Vec<Hash> = reserved_vec("hashes of a subtree", sure)?;
+        let mut hashes = Vec::new();
         while hashes.len() as u64 <= most {
             let start = hashes.len();
             let step = CHUNK_HASHES.min(most.saturating_add(1) as usize - start);
