@@ -121,6 +121,10 @@ typedef struct blocktier_node_array_t blocktier_node_array_t;
 // Disks and their writer threads, memory budget, events. All calls on it may run concurrently.
 typedef struct blocktier_runtime_t blocktier_runtime_t;
 
+// A directory of subtree files, locked until it is closed and the memory of its files is freed.
+// All calls but the closing one may run concurrently.
+typedef struct blocktier_subtree_directory_t blocktier_subtree_directory_t;
+
 // The state of a move between two maps.
 typedef struct blocktier_transfer_t blocktier_transfer_t;
 
@@ -364,7 +368,7 @@ const char *blocktier_version(void);
 void blocktier_layout(struct blocktier_layout_t *out);
 
 // Live handles of a kind, for leak tests: 0 runtimes, 1 transaction maps, 2 node arrays, 3 Merkle
-// levels, 4 cursors, 5 transfers, 6 checks.
+// levels, 4 cursors, 5 transfers, 6 checks, 7 subtree directories.
 uint64_t blocktier_live_handles(uint32_t kind);
 
 // Opens a runtime from settings: UTF-8 text of lines `key = value` (docs/settings.md), not
@@ -911,6 +915,50 @@ blocktier_status_t blocktier_subtree_inspect(const uint8_t *bytes,
                                              uint32_t verify,
                                              struct blocktier_subtree_header_t *out,
                                              struct blocktier_error_t *error);
+
+// Takes an existing directory for subtree files and removes what a killed process left unfinished
+// in it (`.*.new`). UNSUPPORTED if others can change its files (owner, permissions, a network file
+// system), with what to do; LOCKED if it has an owner.
+blocktier_status_t blocktier_subtree_directory_open(const struct blocktier_runtime_t *runtime,
+                                                    const char *directory,
+                                                    size_t directory_length,
+                                                    struct blocktier_subtree_directory_t **out,
+                                                    struct blocktier_error_t *error);
+
+// Writes a subtree of `n` nodes of 48 bytes, 8-byte aligned, to file `name`, durably, in the place
+// of the file that has the name now; memory of that one stays as it is. `header` has the root and
+// the sums to store, its other fields are not read; null has them computed. `conflicting` is
+// `conflicting_count` × 32 bytes. After an error the name has the file it had (or the new one, if
+// the text says that syncing the directory failed).
+blocktier_status_t blocktier_subtree_directory_store(const struct blocktier_subtree_directory_t *directory,
+                                                     const char *name,
+                                                     size_t name_length,
+                                                     uint32_t format,
+                                                     const struct blocktier_subtree_header_t *header,
+                                                     const void *nodes,
+                                                     size_t n,
+                                                     const uint8_t *conflicting,
+                                                     size_t conflicting_count,
+                                                     struct blocktier_error_t *error);
+
+// Maps file `name`: `format` 0 plain or 1 with magic. Sizes are checked to the last byte, content
+// is not. `*data` is the first of `header->nodes` nodes, 8-byte aligned; the conflicting hashes
+// lie `header->conflicting_offset - header->nodes_offset` bytes behind it. What is written there
+// is seen by this process alone and never gets into the file. It lives until
+// blocktier_node_array_free. UNSUPPORTED if others can change the file; FORMAT as of
+// blocktier_subtree_inspect.
+blocktier_status_t blocktier_subtree_directory_map(const struct blocktier_subtree_directory_t *directory,
+                                                   const char *name,
+                                                   size_t name_length,
+                                                   uint32_t format,
+                                                   struct blocktier_node_array_t **out,
+                                                   void **data,
+                                                   struct blocktier_subtree_header_t *header,
+                                                   struct blocktier_error_t *error);
+
+// Closes a directory; memory of its files stays, and keeps it locked. Null is fine.
+blocktier_status_t blocktier_subtree_directory_close(struct blocktier_subtree_directory_t *directory,
+                                                     struct blocktier_error_t *error);
 
 #ifdef __cplusplus
 }  // extern "C"

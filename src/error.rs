@@ -95,7 +95,7 @@ pub enum Error {
     /// A directory is in use by another owner, or of another kind than expected.
     #[error(
         "directory {path} is locked by {owner}; \
-         give each map its own directory or stop the other owner",
+         give each owner its own directory or stop the other one",
         path = .path.display()
     )]
     Locked {

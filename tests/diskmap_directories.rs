@@ -97,7 +97,7 @@ fn a_failed_open_says_why_and_leaves_nothing() {
     let Error::Locked { path, owner: text } = &error else { panic!("{error}") };
     assert_eq!(*path, owner.canonicalize().unwrap());
     assert!(text.contains(&format!("transaction map, pid {}", std::process::id())), "{error}");
-    assert!(error.to_string().contains("give each map its own directory"), "{error}");
+    assert!(error.to_string().contains("give each owner its own directory"), "{error}");
     for dir in &dirs[..3] {
         assert_eq!(entries(dir.path()), NOTHING);
     }

@@ -24,6 +24,7 @@ fn generated() -> String {
         "merkle",
         "merkle_changes",
         "subtree",
+        "subtree_directory",
     ] {
         builder = builder.with_src(root.join(format!("src/ffi/{part}.rs")));
     }

@@ -8,11 +8,14 @@ mod fixtures;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Arc;
 
+use blocktier::settings::RuntimeSettings;
+use blocktier::storage::RealStorage;
 use blocktier::subtree::inpoints::TxInpoints;
 use blocktier::subtree::{
-    FormatKind, NodeArray, ReadLimits, Subtree, SubtreeFormat, SubtreeMeta, SubtreeView, Verify,
-    inspect, read_subtree,
+    FormatKind, NodeArray, ReadLimits, Subtree, SubtreeDirectory, SubtreeFormat, SubtreeMeta,
+    SubtreeView, Verify, inspect, read_subtree,
 };
 use blocktier::{Error, Result};
 use fixtures::{json, read};
@@ -112,9 +115,19 @@ impl std::io::Read for Trickle<'_> {
     }
 }
 
-const LOADERS: [(&str, Loader); 4] = [
+/// As a file of a directory of ours.
+fn in_its_place(bytes: &[u8], format: SubtreeFormat) -> Result<()> {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Arc::new(RealStorage::new(&RuntimeSettings::default()));
+    let directory = SubtreeDirectory::open(storage, dir.path())?;
+    std::fs::write(dir.path().join("file"), bytes).unwrap();
+    directory.map("file", format)?.view().verify(&Verify::ALL).map(drop)
+}
+
+const LOADERS: [(&str, Loader); 5] = [
     ("in place", in_place),
     ("to the heap", to_heap),
+    ("in a mapped file of ours", in_its_place),
     ("to a mapped file", to_file),
     ("from a slow stream", from_slow_stream),
 ];
@@ -274,7 +287,7 @@ fn hostile_counts_in_inpoints_and_meta_allocate_nothing() {
 #[test]
 fn a_real_large_file_stays_within_the_bound_too() {
     let bytes = read("derived/block-384188-c1024-00.subtree");
-    for (name, load) in LOADERS.into_iter().take(2) {
+    for (name, load) in LOADERS.into_iter().take(3) {
         bounded(bytes.len(), name, || load(&bytes, SubtreeFormat::Plain)).unwrap();
     }
     let limits = ReadLimits::at_most(1023);

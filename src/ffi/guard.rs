@@ -23,9 +23,10 @@ pub(super) enum HandleKind {
     Cursor = 4,
     Transfer = 5,
     Check = 6,
+    SubtreeDirectory = 7,
 }
 
-static LIVE: [AtomicU64; 7] = [const { AtomicU64::new(0) }; 7];
+static LIVE: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
 
 /// Live handles of a kind; 0 for a kind that does not exist.
 pub(super) fn live(kind: u32) -> u64 {

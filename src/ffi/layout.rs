@@ -81,7 +81,7 @@ pub unsafe extern "C" fn blocktier_layout(out: *mut blocktier_layout_t) {
 }
 
 /// Live handles of a kind, for leak tests: 0 runtimes, 1 transaction maps, 2 node arrays, 3 Merkle
-/// levels, 4 cursors, 5 transfers, 6 checks.
+/// levels, 4 cursors, 5 transfers, 6 checks, 7 subtree directories.
 #[unsafe(no_mangle)]
 pub extern "C" fn blocktier_live_handles(kind: u32) -> u64 {
     guard::live(kind)

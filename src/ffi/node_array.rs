@@ -8,15 +8,30 @@ use super::runtime::{blocktier_runtime_t, with_runtime};
 use super::status::{blocktier_error_t, blocktier_status_t};
 use crate::Error;
 use crate::storage::MappingOptions;
-use crate::subtree::NodeArray;
+use crate::subtree::{MappedSubtree, NodeArray};
 
 /// Memory of a subtree's nodes. The memory belongs to the handle; the library itself never touches
 /// it.
 #[derive(Debug)]
 #[expect(non_camel_case_types, reason = "the name in the C header")]
-pub struct blocktier_node_array_t(Guarded<NodeArray>);
+pub struct blocktier_node_array_t(Guarded<NodeMemory>);
 
-guard::handle!(blocktier_node_array_t, NodeArray);
+guard::handle!(blocktier_node_array_t, NodeMemory);
+
+impl blocktier_node_array_t {
+    /// A handle that owns `memory`.
+    pub(super) fn over(memory: NodeMemory) -> *mut Self {
+        Box::into_raw(Box::new(Self(Guarded::new(HandleKind::NodeArray, memory))))
+    }
+}
+
+/// What keeps the memory: an array of its own, or the file it is mapped from.
+#[derive(Debug)]
+#[expect(dead_code, reason = "kept to be dropped")]
+pub(super) enum NodeMemory {
+    Array(NodeArray),
+    File(MappedSubtree),
+}
 
 /// Makes an array of `capacity_nodes` × 48 bytes: in an unlinked file in `directory` whose space is
 /// reserved before it is mapped, or with length 0 in anonymous memory. `*data` is page-aligned,
@@ -47,9 +62,8 @@ pub unsafe extern "C" fn blocktier_node_array_new(
                 NodeArray::mapped(Path::new(directory), capacity, &options)?
             };
             let pointer = array.as_mut_ptr();
-            let handle = blocktier_node_array_t(Guarded::new(HandleKind::NodeArray, array));
             data.write(pointer.cast::<c_void>());
-            out.write(Box::into_raw(Box::new(handle)));
+            out.write(blocktier_node_array_t::over(NodeMemory::Array(array)));
             OK
         })
     }

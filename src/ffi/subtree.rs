@@ -2,8 +2,8 @@
 
 use super::guard::{self, OK};
 use super::status::{blocktier_error_t, blocktier_status_t};
-use crate::Error;
-use crate::subtree::{SubtreeFormat, SubtreeView, Verify};
+use crate::subtree::{SubtreeFormat, SubtreeHeader, SubtreeView, Verify};
+use crate::{Error, Result};
 
 /// What a subtree's bytes say, sizes checked.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +25,31 @@ pub struct blocktier_subtree_header_t {
     pub conflicting_offset: u64,
 }
 
+impl From<&SubtreeHeader> for blocktier_subtree_header_t {
+    fn from(header: &SubtreeHeader) -> Self {
+        Self {
+            root: header.root.unwrap_or_default(),
+            fees: header.fees,
+            size_in_bytes: header.size_in_bytes,
+            nodes: header.node_count as u64,
+            conflicting: header.conflicting_count as u64,
+            nodes_offset: header.nodes_offset as u64,
+            conflicting_offset: header.conflicting_offset as u64,
+        }
+    }
+}
+
+pub(super) fn format_of(number: u32) -> Result<SubtreeFormat> {
+    Ok(match number {
+        0 => SubtreeFormat::Plain,
+        1 => SubtreeFormat::WithMagic,
+        2 => SubtreeFormat::HashList,
+        other => {
+            return Err(Error::InvalidArgument(format!("there is no subtree format {other}")));
+        }
+    })
+}
+
 /// Checks the sizes of a subtree: `format` 0 plain, 1 with magic, 2 bare hashes. With `verify`
 /// other than 0 also root, sums, placeholder, zero hashes, duplicates and conflicting hashes.
 /// FORMAT with the kind in `detail` and the place in the text.
@@ -38,32 +63,15 @@ pub unsafe extern "C" fn blocktier_subtree_inspect(
     error: *mut blocktier_error_t,
 ) -> blocktier_status_t {
     guard::call(error, || {
-        let format = match format {
-            0 => SubtreeFormat::Plain,
-            1 => SubtreeFormat::WithMagic,
-            2 => SubtreeFormat::HashList,
-            other => {
-                return Err(Error::InvalidArgument(format!("there is no subtree format {other}")));
-            }
-        };
+        let format = format_of(format)?;
         // SAFETY: the caller's promise for bytes.
         let bytes = unsafe { guard::slice(bytes, length, "bytes") }?;
         let view = SubtreeView::parse(bytes, format)?;
         if verify != 0 {
             view.verify(&Verify::ALL)?;
         }
-        let header = view.header();
-        let result = blocktier_subtree_header_t {
-            root: header.root.unwrap_or_default(),
-            fees: header.fees,
-            size_in_bytes: header.size_in_bytes,
-            nodes: header.node_count as u64,
-            conflicting: header.conflicting_count as u64,
-            nodes_offset: header.nodes_offset as u64,
-            conflicting_offset: header.conflicting_offset as u64,
-        };
         // SAFETY: `out` is null or memory for one struct.
-        unsafe { guard::output(out, "out", result) }?;
+        unsafe { guard::output(out, "out", view.header().into()) }?;
         OK
     })
 }

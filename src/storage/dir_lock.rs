@@ -16,8 +16,6 @@ use rustix::io::Errno;
 
 use crate::{Error, Result};
 
-const FILE_NAME: &str = "LOCK";
-
 /// Longest owner text that is read back.
 const TEXT_BYTES_MAX: u64 = 512;
 
@@ -49,6 +47,9 @@ pub struct DirLock {
 }
 
 impl DirLock {
+    /// The name of the lock file.
+    pub const FILE_NAME: &str = "LOCK";
+
     /// Takes `dir` for `purpose`, a few words that a refused second owner gets to read.
     ///
     /// # Errors
@@ -56,7 +57,7 @@ impl DirLock {
     /// [`Error::Locked`] with the owner's text if it has one.
     pub fn acquire(dir: &Path, purpose: &str) -> Result<Self> {
         check_directory(dir)?;
-        let path = dir.join(FILE_NAME);
+        let path = dir.join(DirLock::FILE_NAME);
         loop {
             let file = open_lock_file(dir, &path)?;
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -102,7 +103,7 @@ impl DirLock {
     /// [`Error::Io`] where there is a lock file that cannot be opened.
     pub fn owner(dir: &Path) -> Result<Option<String>> {
         let _gate = dir.parent().map(DirGate::enter);
-        let path = dir.join(FILE_NAME);
+        let path = dir.join(DirLock::FILE_NAME);
         let file = match File::open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             file => file.map_err(|error| Error::io("open", &path, None, error))?,
@@ -303,7 +304,7 @@ mod tests {
         assert_eq!(path, dir.path());
         let expected = format!("txmap \"main\", pid {}, since 20", std::process::id());
         assert!(owner.starts_with(&expected), "{owner}");
-        assert!(error.to_string().contains("give each map its own directory"), "{error}");
+        assert!(error.to_string().contains("give each owner its own directory"), "{error}");
         drop(lock);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "the lock file was left");
         drop(DirLock::acquire(dir.path(), "other").unwrap());
@@ -312,7 +313,7 @@ mod tests {
     #[test]
     fn another_process_is_kept_out_and_its_death_lets_us_in() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(FILE_NAME);
+        let path = dir.path().join(DirLock::FILE_NAME);
         std::fs::write(&path, "map of a process, pid 1, since then\n").unwrap();
         let held = File::open(&path).unwrap();
         rustix::fs::flock(&held, FlockOperation::LockExclusive).unwrap();
@@ -390,7 +391,7 @@ mod tests {
         assert!(below.contains("has a file among its parents"), "{below}");
         let proc = refusal(Path::new("/proc/self"));
         assert!(proc.contains("/proc/self: takes no new files"), "{proc}");
-        std::fs::create_dir(dir.path().join(FILE_NAME)).unwrap();
+        std::fs::create_dir(dir.path().join(DirLock::FILE_NAME)).unwrap();
         let occupied = refusal(dir.path());
         assert!(occupied.contains("has a directory named LOCK"), "{occupied}");
         let error = DirLock::acquire(&file, "test").unwrap_err();

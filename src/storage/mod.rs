@@ -5,6 +5,7 @@
 //!   RealStorage           Linux files: direct I/O, fallocate, io_uring for batches of reads
 //!   FaultStorage          wraps any Storage; injects errors, torn writes, delays and gates
 //! Mapping                 anonymous memory and unlinked files, mapped
+//! FileMapping             a whole file of ours, mapped where it lies
 //! DirLock                 one owner per directory
 //! AlignedBuf              memory that direct I/O accepts
 //! ```
@@ -21,6 +22,7 @@
 mod aligned_buf;
 mod dir_lock;
 pub mod fault;
+mod file_mapping;
 pub mod mapping;
 mod real;
 mod ring;
@@ -34,6 +36,7 @@ pub use aligned_buf::AlignedBuf;
 pub(crate) use dir_lock::{DirGate, explain};
 pub use dir_lock::{DirLock, check_directory};
 pub use fault::FaultStorage;
+pub(crate) use file_mapping::{FileMapping, check_ours};
 pub use mapping::{HugePages, Mapping, MappingOptions};
 pub use real::RealStorage;
 

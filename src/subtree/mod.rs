@@ -4,6 +4,7 @@
 //! node, node_array    the 48-byte node; arrays of fixed capacity, on the heap or in a file
 //! codec               the three wire formats: sizes checked in place, writing
 //! reader              the same formats from a stream, straight into an array
+//! directory           files of a directory of our own, mapped in their place
 //! verify              root, sums and rules of content, each failure with its index
 //! merkle              roots: plain, padded, with the coinbase, of a block
 //! levels, proof       kept levels, proofs up to the block's header
@@ -15,6 +16,7 @@
 
 mod codec;
 mod compact_proof;
+mod directory;
 mod duplicates;
 mod format_error;
 pub mod inpoints;
@@ -37,6 +39,7 @@ pub use codec::{
     write_subtree,
 };
 pub use compact_proof::CompactProof;
+pub use directory::{MappedSubtree, SubtreeDirectory};
 pub use format_error::{FormatError, FormatKind};
 pub use leaves::{LeafBytes, Leaves, ReplacedFirst};
 pub use levels::{LevelsMemory, MerkleLevels};

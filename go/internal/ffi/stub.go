@@ -44,6 +44,9 @@ type TxMap struct{}
 // NodeArray cannot be made in this build.
 type NodeArray struct{}
 
+// SubtreeDirectory cannot be opened in this build.
+type SubtreeDirectory struct{}
+
 // MerkleLevels cannot be made in this build.
 type MerkleLevels struct{}
 
@@ -184,6 +187,26 @@ func NewNodeArray(Runtime, uint64, string) (NodeArray, unsafe.Pointer, error) {
 
 // Free fails: this build has no library.
 func (NodeArray) Free() error {
+	return errMissing
+}
+
+// OpenSubtreeDirectory fails: this build has no library.
+func OpenSubtreeDirectory(Runtime, string) (SubtreeDirectory, error) {
+	return SubtreeDirectory{}, errMissing
+}
+
+// Store fails: this build has no library.
+func (SubtreeDirectory) Store(string, uint32, *SubtreeHeader, unsafe.Pointer, int, []byte) error {
+	return errMissing
+}
+
+// Map fails: this build has no library.
+func (SubtreeDirectory) Map(string, uint32) (NodeArray, unsafe.Pointer, SubtreeHeader, error) {
+	return NodeArray{}, nil, SubtreeHeader{}, errMissing
+}
+
+// Close fails: this build has no library.
+func (SubtreeDirectory) Close() error {
 	return errMissing
 }
 

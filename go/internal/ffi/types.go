@@ -12,6 +12,7 @@ const (
 	CursorHandle       HandleKind = 4
 	TransferHandle     HandleKind = 5
 	CheckHandle        HandleKind = 6
+	DirectoryHandle    HandleKind = 7
 )
 
 // HandleKinds lists every kind with its name.
@@ -23,6 +24,7 @@ var HandleKinds = map[HandleKind]string{
 	CursorHandle:       "cursor",
 	TransferHandle:     "transfer",
 	CheckHandle:        "check",
+	DirectoryHandle:    "subtree directory",
 }
 
 // Flags of calls that may wait.
