@@ -11,14 +11,16 @@
 
 use std::hint::black_box;
 use std::io::Cursor;
+use std::sync::Arc;
 use std::time::Instant;
 
 use blocktier::Hash;
 use blocktier::hash::Sha256d;
-use blocktier::storage::{HugePages, MappingOptions};
+use blocktier::settings::RuntimeSettings;
+use blocktier::storage::{HugePages, MappingOptions, RealStorage};
 use blocktier::subtree::{
-    MerkleLevels, Node, NodeArray, ReadLimits, SubtreeFormat, SubtreeParts, SubtreeView, Verify,
-    fold_proof, merkle, proofs_many, read_subtree, write_subtree,
+    MerkleLevels, Node, NodeArray, ReadLimits, SubtreeDirectory, SubtreeFormat, SubtreeParts,
+    SubtreeView, Verify, fold_proof, merkle, proofs_many, read_subtree, write_subtree,
 };
 use sha2::{Digest, Sha256};
 
@@ -227,6 +229,24 @@ fn files<'a>(nodes: &'a [Node], dir: &'a std::path::Path) -> Vec<Row<'a>> {
         let view = SubtreeView::parse(&checked, format).unwrap();
         seconds(|| view.verify(&Verify::ALL).unwrap()).0
     };
+    let ours = dir.join("ours");
+    std::fs::create_dir_all(&ours).unwrap();
+    let storage = Arc::new(RealStorage::new(&RuntimeSettings::default()));
+    let ours = Arc::new(SubtreeDirectory::open(storage, &ours).unwrap());
+    ours.store("subtree", format, &parts).unwrap();
+    let (opening, verified) = (Arc::clone(&ours), ours);
+    let open = move || {
+        let (seconds, mapped) = seconds(|| opening.map("subtree", format).unwrap());
+        assert_eq!(mapped.header().node_count, NODES);
+        seconds
+    };
+    let open_and_all = move || {
+        seconds(|| {
+            let mapped = verified.map("subtree", format).unwrap();
+            mapped.view().verify(&Verify::ALL).unwrap();
+        })
+        .0
+    };
     let options = MappingOptions::default();
     let limits = ReadLimits::of_length(read.len() as u64);
     let mapped = move || {
@@ -248,6 +268,8 @@ fn files<'a>(nodes: &'a [Node], dir: &'a std::path::Path) -> Vec<Row<'a>> {
     vec![
         row("B5", "check the sizes of a file's bytes", None, sizes),
         row("B5", "check root, sums, duplicates and the rest", Some(HASHES), all),
+        row("B5", "open a file by mapping it", None, open),
+        row("B5", "open, check all of that, close", Some(HASHES), open_and_all),
         row("B6", "read into a mapped array", Some(COPY), mapped),
         row("B7", "write to a writer", Some(COPY), to_memory),
         row("B7", "write to a file, page cache", Some(COPY), to_file),

@@ -1,4 +1,4 @@
-// Command bench-subtree measures subtrees as a Go node uses them (rows B1, B6, B9 and B10 of
+// Command bench-subtree measures subtrees as a Go node uses them (rows B1, B5, B6, B9 and B10 of
 // docs/benchmarks.md): what appending a node costs in each kind of memory, what the Go heap holds,
 // and how long it takes to find a transaction in a chain of subtrees. Beside it stands a subtree as
 // one would write it plainly: a slice of nodes, appended to under a mutex.
@@ -94,7 +94,12 @@ func run(dir string, reps int) error {
 	if err != nil {
 		return err
 	}
-	rows = append(rows, read...)
+	opened, closeFiles, err := opens(rt, dir)
+	if err != nil {
+		return err
+	}
+	defer closeFiles()
+	rows = append(append(rows, opened...), read...)
 	find, closeChain, err := chain(rt, files)
 	if err != nil {
 		return err
@@ -265,6 +270,57 @@ func manyLive(rt *blocktier.Runtime, dir string) *row {
 			}
 			return figure, nil
 		}}
+}
+
+// opens are the rows of B5, in milliseconds for a subtree's file; done is to be called after them.
+func opens(rt *blocktier.Runtime, dir string) (rows []*row, done func(), err error) {
+	path, err := os.MkdirTemp(dir, "bench-subtree-files-")
+	if err != nil {
+		return nil, nil, err
+	}
+	subtrees, err := subtree.OpenDirectory[hash, node](rt, path)
+	if err != nil {
+		return nil, nil, errors.Join(err, os.RemoveAll(path))
+	}
+	done = func() {
+		subtrees.Close()
+		os.RemoveAll(path)
+	}
+	full, err := subtree.NewTree[hash, node](height)
+	for i := 0; err == nil && i < nodes; i++ {
+		err = full.AddSubtreeNode(numbered(i))
+	}
+	if err == nil {
+		err = subtrees.Store("subtree", full, subtree.Plain)
+	}
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	measure := func(name string, then func(*tree) error) *row {
+		return &row{ID: "B5", Case: name, N: nodes, Unit: "ms", turn: func() (float64, error) {
+			began := time.Now()
+			st, err := subtrees.Open("subtree", subtree.Plain)
+			if err == nil {
+				err = then(st)
+			}
+			figure := float64(time.Since(began).Nanoseconds()) / 1e6
+			if err != nil {
+				return 0, err
+			}
+			return figure, st.Close()
+		}}
+	}
+	return []*row{
+		measure("open a file by mapping it", func(*tree) error { return nil }),
+		measure("open, root", func(st *tree) error {
+			st.RootHash()
+			return nil
+		}),
+		measure("open, Verify", func(st *tree) error {
+			return st.Verify(subtree.VerifyOptions[hash]{})
+		}),
+	}, done, nil
 }
 
 // reads are the rows of B6, in milliseconds for a subtree.
