@@ -1,101 +1,369 @@
-//! Finding equal hashes in bounded memory and time, whoever chose the hashes.
+//! Finding equal hashes in bounded memory, in time that grows with their number alone, whoever
+//! chose them.
 //!
-//! Leaves are sorted by their first eight bytes, then by the rest: n log n comparisons at worst for
-//! every input, where a hash table keyed by the (chosen) hashes could be made quadratic. 16 bytes
-//! per leaf.
-
-use std::cmp::Ordering;
+//! Every hash is hashed again under a secret of the call, which sends equal ones to one of many
+//! parts and spreads all others evenly. A part is small enough for a table in the processor's
+//! cache. What the table holds of a hash are 32 bits of that second hash: a match is compared whole
+//! before it counts.
+//!
+//! Memory: 8 bytes per hash, and 16 for each hash of a part while it is looked at.
 
 use rayon::prelude::*;
 
 use super::leaves::Leaves;
-use super::plain_array::reserved_vec;
+use super::plain_array::{PlainArray, reserved_vec};
 use crate::error::{Error, Result};
+use crate::hash::keyed::KeyedHasher;
 use crate::types::Hash;
 
-const PARALLEL_LEAVES: usize = 1 << 15;
+/// From so many on the work is shared by all processors.
+const PARALLEL_HASHES: usize = 1 << 15;
+/// Hashes that are sent to their parts at a time; what is noted of them stays on the stack.
+const CHUNK: usize = 1 << 13;
+/// Hashes of a part, about: its table has 16 bytes for each.
+const PART: usize = 1 << 12;
+const MAX_PARTS: usize = 1 << 10;
 
-/// The leaves in sorted order, by number.
-pub(super) struct SortedLeaves<'a, L: ?Sized> {
-    leaves: &'a L,
-    /// First eight bytes and number of each leaf.
-    order: Vec<(u64, u32)>,
+/// What was found. Of several of a kind, the one whose first number is the least.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Repetitions {
+    /// A leaf that equals an earlier one, and that one.
+    pub leaf: Option<(usize, usize)>,
+    /// A listed hash that is no leaf.
+    pub missing: Option<usize>,
+    /// A listed hash that equals an earlier one, and that one.
+    pub listed: Option<(usize, usize)>,
 }
 
-impl<'a, L: Leaves + ?Sized> SortedLeaves<'a, L> {
-    pub(super) fn new(leaves: &'a L) -> Result<Self> {
-        let count = u32::try_from(leaves.count())
-            .map_err(|_| Error::InvalidArgument("more than 2^32 leaves in one subtree".into()))?;
-        let mut order = reserved_vec("sorted leaves", count as usize)?;
-        order.extend((0..count).map(|number| (prefix(leaves.leaf(number as usize)), number)));
-        if order.len() >= PARALLEL_LEAVES {
-            order.par_sort_unstable();
-        } else {
-            order.sort_unstable();
-        }
-        // Equal prefixes are rare unless somebody made them; only those look at the whole hashes.
-        for run in order.chunk_by_mut(|a, b| a.0 == b.0).filter(|run| run.len() > 1) {
-            run.sort_unstable_by(|a, b| {
-                leaves.leaf(a.1 as usize).cmp(leaves.leaf(b.1 as usize)).then(a.1.cmp(&b.1))
-            });
-        }
-        Ok(Self { leaves, order })
+impl Repetitions {
+    /// Looks at all leaves and all of the `listed` hashes.
+    pub fn find<L: Leaves + ?Sized>(leaves: &L, listed: &[Hash]) -> Result<Self> {
+        Self::find_with(&KeyedHasher::random()?, leaves, listed)
     }
 
-    /// The first leaf that repeats an earlier one, with the one that it repeats.
-    pub(super) fn first_duplicate(&self) -> Option<(usize, usize)> {
-        let repeats = self.order.windows(2).filter_map(|pair| {
-            let ((prefix_a, a), (prefix_b, b)) = (pair[0], pair[1]);
-            let equal = prefix_a == prefix_b
-                && self.leaves.leaf(a as usize) == self.leaves.leaf(b as usize);
-            equal.then_some((b as usize, a as usize))
-        });
-        repeats.min()
+    fn find_with<L: Leaves + ?Sized>(
+        hasher: &KeyedHasher,
+        leaves: &L,
+        listed: &[Hash],
+    ) -> Result<Self> {
+        let parts = (leaves.count() / PART).next_power_of_two().min(MAX_PARTS);
+        let leaves = &Grouped::new(hasher, leaves, parts)?;
+        let listed =
+            if listed.is_empty() { None } else { Some(Grouped::new(hasher, listed, parts)?) };
+        let examine = |table: &mut Table, part| Self::in_part(table, leaves, listed.as_ref(), part);
+        if leaves.hashes.count() < PARALLEL_HASHES {
+            let mut table = Table::default();
+            return (0..parts)
+                .try_fold(Self::default(), |found, part| Ok(found.or(examine(&mut table, part)?)));
+        }
+        let found = (0..parts).into_par_iter().map_init(Table::default, examine);
+        found.try_reduce(Self::default, |a, b| Ok(a.or(b)))
     }
 
-    pub(super) fn contains(&self, hash: &Hash) -> bool {
-        let wanted = prefix(hash);
-        let compare = |&(prefix, number): &(u64, u32)| -> Ordering {
-            prefix.cmp(&wanted).then_with(|| self.leaves.leaf(number as usize).cmp(hash))
+    fn in_part<L: Leaves + ?Sized>(
+        table: &mut Table,
+        leaves: &Grouped<'_, L>,
+        listed: Option<&Grouped<'_, [Hash]>>,
+        part: usize,
+    ) -> Result<Self> {
+        let mut found = Self::default();
+        table.reset(leaves.count(part))?;
+        for &entry in leaves.part(part) {
+            let earlier = table.insert(entry, leaves.hashes, leaves.hash(entry));
+            found.leaf = least(found.leaf, earlier.map(|earlier| (number(entry), earlier)));
+        }
+        let Some(listed) = listed else { return Ok(found) };
+        for &entry in listed.part(part) {
+            if table.find(entry, leaves.hashes, listed.hash(entry)).is_err() {
+                found.missing = least(found.missing, Some(number(entry)));
+            }
+        }
+        table.reset(listed.count(part))?;
+        for &entry in listed.part(part) {
+            let earlier = table.insert(entry, listed.hashes, listed.hash(entry));
+            found.listed = least(found.listed, earlier.map(|earlier| (number(entry), earlier)));
+        }
+        Ok(found)
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self {
+            leaf: least(self.leaf, other.leaf),
+            missing: least(self.missing, other.missing),
+            listed: least(self.listed, other.listed),
+        }
+    }
+}
+
+fn least<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// What is noted of a hash: 32 bits of its keyed hash, then its number in 32 bits.
+type Entry = u64;
+
+/// No entry: there are fewer hashes than this number.
+const EMPTY: Entry = Entry::MAX;
+
+const fn number(entry: Entry) -> usize {
+    entry as u32 as usize
+}
+
+const fn tag(entry: Entry) -> u64 {
+    entry >> 32
+}
+
+/// Hashes by part: one chunk after the other, in each the entries of one part after the other. So a
+/// part's entries are in the order of their numbers.
+struct Grouped<'a, L: ?Sized> {
+    hashes: &'a L,
+    entries: PlainArray<Entry>,
+    /// For each chunk: where each part begins in it, and where the last one ends.
+    bounds: Vec<u16>,
+    parts: usize,
+}
+
+impl<'a, L: Leaves + ?Sized> Grouped<'a, L> {
+    fn new(hasher: &KeyedHasher, hashes: &'a L, parts: usize) -> Result<Self> {
+        let count = hashes.count();
+        if count >= u32::MAX as usize {
+            let text = format!("{count} hashes to compare; fewer than {} can be", u32::MAX);
+            return Err(Error::InvalidArgument(text));
+        }
+        let mut entries = PlainArray::heap("hashes by part", count)?;
+        let width = parts + 1;
+        let mut bounds = reserved_vec("bounds of parts", count.div_ceil(CHUNK) * width)?;
+        bounds.resize(count.div_ceil(CHUNK) * width, 0);
+        let group = |(chunk, (entries, bounds)): (usize, (&mut [Entry], &mut [u16]))| {
+            group_chunk(hasher, hashes, chunk * CHUNK, entries, bounds);
         };
-        self.order.binary_search_by(compare).is_ok()
+        if count < PARALLEL_HASHES {
+            entries.chunks_mut(CHUNK).zip(bounds.chunks_mut(width)).enumerate().for_each(group);
+        } else {
+            let entries = entries.par_chunks_mut(CHUNK);
+            entries.zip(bounds.par_chunks_mut(width)).enumerate().for_each(group);
+        }
+        Ok(Self { hashes, entries, bounds, parts })
+    }
+
+    /// The ranges of a part's entries.
+    fn ranges(&self, part: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+        self.bounds.chunks(self.parts + 1).enumerate().map(move |(chunk, bounds)| {
+            let at = |bound: u16| chunk * CHUNK + usize::from(bound);
+            at(bounds[part])..at(bounds[part + 1])
+        })
+    }
+
+    fn count(&self, part: usize) -> usize {
+        self.ranges(part).map(|range| range.len()).sum()
+    }
+
+    fn part(&self, part: usize) -> impl Iterator<Item = &Entry> {
+        self.ranges(part).flat_map(|range| &self.entries[range])
+    }
+
+    fn hash(&self, entry: Entry) -> &Hash {
+        self.hashes.leaf(number(entry))
     }
 }
 
-fn prefix(hash: &Hash) -> u64 {
-    hash.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+/// Puts the entries of a chunk, whose first hash is number `first`, in the order of their parts.
+fn group_chunk<L: Leaves + ?Sized>(
+    hasher: &KeyedHasher,
+    hashes: &L,
+    first: usize,
+    entries: &mut [Entry],
+    bounds: &mut [u16],
+) {
+    let parts = bounds.len() - 1;
+    // The part in the upper half, the tag in the lower one.
+    let mut noted = [0u64; CHUNK];
+    let noted = &mut noted[..entries.len()];
+    let mut next = [0u16; MAX_PARTS];
+    for (place, noted) in noted.iter_mut().enumerate() {
+        let hash = hasher.hash32(hashes.leaf(first + place));
+        let part = hash.hi & (parts as u64 - 1);
+        next[part as usize] += 1;
+        *noted = part << 32 | u64::from(hash.lo as u32);
+    }
+    let mut end = 0;
+    for (bound, next) in bounds.iter_mut().zip(&mut next[..parts]) {
+        *bound = end;
+        end += *next;
+        *next = *bound;
+    }
+    bounds[parts] = end;
+    for (place, noted) in noted.iter().enumerate() {
+        let next = &mut next[(noted >> 32) as usize];
+        entries[usize::from(*next)] = noted << 32 | (first + place) as u64;
+        *next += 1;
+    }
+}
+
+/// Entries by tag, at most half of the slots in use.
+#[derive(Default)]
+struct Table {
+    slots: Vec<Entry>,
+}
+
+impl Table {
+    /// Empties it, with room for `count` entries.
+    fn reset(&mut self, count: usize) -> Result<()> {
+        self.slots.clear();
+        let slots = 2 * count + 1;
+        self.slots.try_reserve(slots).map_err(|_| Error::OutOfMemory {
+            what: "table of hashes",
+            bytes: (slots * size_of::<Entry>()) as u64,
+            available: u64::MAX,
+        })?;
+        self.slots.resize(slots, EMPTY);
+        Ok(())
+    }
+
+    /// The number of the entry that has this hash among `hashes`, or the slot where it belongs.
+    fn find<L: Leaves + ?Sized>(
+        &self,
+        entry: Entry,
+        hashes: &L,
+        hash: &Hash,
+    ) -> Result<usize, usize> {
+        let mut slot = (u128::from(tag(entry)) * self.slots.len() as u128 >> 32) as usize;
+        loop {
+            let there = self.slots[slot];
+            if there == EMPTY {
+                return Err(slot);
+            }
+            if tag(there) == tag(entry) && hashes.leaf(number(there)) == hash {
+                return Ok(number(there));
+            }
+            slot += 1;
+            if slot == self.slots.len() {
+                slot = 0;
+            }
+        }
+    }
+
+    /// Inserts the entry, or returns the number of the one that has its hash already.
+    fn insert<L: Leaves + ?Sized>(
+        &mut self,
+        entry: Entry,
+        hashes: &L,
+        hash: &Hash,
+    ) -> Option<usize> {
+        match self.find(entry, hashes, hash) {
+            Ok(earlier) => Some(earlier),
+            Err(slot) => {
+                self.slots[slot] = entry;
+                None
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn reports_the_earliest_repetition_also_among_equal_prefixes() {
-        let mut leaves: Vec<Hash> =
-            (0..100u8).map(|i| std::array::from_fn(|j| if j < 31 { 7 } else { i })).collect();
-        assert_eq!(SortedLeaves::new(&leaves[..]).unwrap().first_duplicate(), None);
-        leaves[90] = leaves[3];
-        leaves[40] = leaves[80];
-        leaves[95] = leaves[3];
-        let sorted = SortedLeaves::new(&leaves[..]).unwrap();
-        assert_eq!(sorted.first_duplicate(), Some((80, 40)));
-        assert!(sorted.contains(&leaves[3]) && sorted.contains(&leaves[99]));
-        assert!(!sorted.contains(&[7; 32].map(|byte| byte + 1)));
+    /// The same by a map.
+    fn expected(leaves: &[Hash], listed: &[Hash]) -> Repetitions {
+        let repetition = |hashes: &[Hash]| {
+            let mut seen = HashMap::new();
+            hashes.iter().enumerate().find_map(|(number, hash)| {
+                seen.insert(*hash, number).map(|earlier| (number, earlier))
+            })
+        };
+        let all: std::collections::HashSet<_> = leaves.iter().collect();
+        Repetitions {
+            leaf: repetition(leaves),
+            missing: listed.iter().position(|hash| !all.contains(hash)),
+            listed: repetition(listed),
+        }
+    }
+
+    fn check(leaves: &[Hash], listed: &[Hash]) {
+        let found = Repetitions::find(leaves, listed).unwrap();
+        assert_eq!(found, expected(leaves, listed), "{} leaves", leaves.len());
+    }
+
+    /// Hashes that differ in one place, as somebody would choose them.
+    fn alike(count: usize, place: usize) -> Vec<Hash> {
+        let hash = |number: usize| {
+            let mut hash = [7; 32];
+            hash[place..place + 4].copy_from_slice(&(number as u32).to_be_bytes());
+            hash
+        };
+        (0..count).map(hash).collect()
     }
 
     #[test]
-    fn many_leaves_are_sorted_in_parallel_to_the_same_answer() {
-        let mut leaves: Vec<Hash> = (0..3 * PARALLEL_LEAVES as u64)
-            .map(|i| {
-                let mut hash = [0; 32];
-                hash[..8].copy_from_slice(&i.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
-                hash
-            })
-            .collect();
-        assert_eq!(SortedLeaves::new(&leaves[..]).unwrap().first_duplicate(), None);
-        leaves[70_000] = leaves[12];
-        let sorted = SortedLeaves::new(&leaves[..]).unwrap();
-        assert_eq!(sorted.first_duplicate(), Some((70_000, 12)));
+    fn counts_around_every_bound() {
+        let bounds = [1, 2, CHUNK, 2 * PART, PARALLEL_HASHES, 5 * PARALLEL_HASHES];
+        for count in bounds.into_iter().flat_map(|bound| [bound - 1, bound, bound + 1]) {
+            let mut leaves = alike(count.max(1), count % 29);
+            check(&leaves, &[]);
+            let listed = [leaves[count / 2], leaves[count / 3], [1; 32]];
+            check(&leaves, &listed);
+            check(&leaves, &listed[..1]);
+            let last = leaves.len() - 1;
+            leaves[last] = leaves[0];
+            leaves[last / 2] = leaves[last / 3];
+            check(&leaves, &listed[1..]);
+        }
+    }
+
+    #[test]
+    fn all_equal_is_one_part_and_takes_no_longer() {
+        for count in [1, 2, CHUNK + 1, 3 * PARALLEL_HASHES] {
+            let leaves = vec![[9; 32]; count];
+            check(&leaves, &leaves);
+            check(&leaves, &[[9; 32], [8; 32]]);
+        }
+    }
+
+    /// Equal tags and parts, which a secret hash does not give but once in a while: every hash is
+    /// compared whole.
+    #[test]
+    fn equal_tags_are_told_apart() {
+        let hashes = &alike(1000, 5)[..];
+        let mut table = Table::default();
+        table.reset(hashes.len()).unwrap();
+        for tag in [0, 1, u64::from(u32::MAX)] {
+            table.reset(hashes.len()).unwrap();
+            let entry = |number: usize| tag << 32 | number as u64;
+            for (number, hash) in hashes.iter().enumerate() {
+                assert_eq!(table.insert(entry(number), hashes, hash), None);
+            }
+            for (number, hash) in hashes.iter().enumerate() {
+                assert_eq!(table.insert(entry(0), hashes, hash), Some(number));
+            }
+            assert!(table.find(entry(0), hashes, &[1; 32]).is_err());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn as_a_map_finds_them(
+            secret: [u64; 8],
+            numbers in vec(0u32..20_000, 1..20_000),
+            chosen in vec(0usize..30_000, 0..50),
+            place in 0usize..28,
+        ) {
+            let all = alike(30_000, place);
+            let leaves: Vec<Hash> = numbers.iter().map(|number| all[*number as usize]).collect();
+            let listed: Vec<Hash> = chosen.iter().map(|number| all[*number]).collect();
+            let hasher = KeyedHasher::from_secret(secret);
+            let found = Repetitions::find_with(&hasher, &leaves[..], &listed).unwrap();
+            prop_assert_eq!(found, expected(&leaves, &listed));
+        }
     }
 }

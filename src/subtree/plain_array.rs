@@ -26,6 +26,8 @@ pub(super) unsafe trait Plain: Copy + Send + Sync + 'static {}
 unsafe impl Plain for Node {}
 // SAFETY: bytes.
 unsafe impl Plain for Hash {}
+// SAFETY: an integer.
+unsafe impl Plain for u64 {}
 
 #[derive(Debug)]
 enum Owner {

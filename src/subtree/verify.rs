@@ -3,16 +3,23 @@
 //!
 //! The order is fixed, so that a file with several faults always gives the same first error: root,
 //! fee sum, size sum, placeholder, zero hashes, duplicate leaves, conflicting hashes. Memory: one
-//! hash per 512 leaves for the root, 16 bytes per leaf for duplicates and conflicting hashes.
+//! hash per 512 leaves for the root, 8 to 24 bytes per leaf for duplicates and conflicting hashes.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
 
 use super::codec::SubtreeView;
-use super::duplicates::SortedLeaves;
+use super::duplicates::Repetitions;
 use super::format_error::{FormatError, FormatKind};
 use super::leaves::{LeafBytes, Leaves};
 use super::merkle;
 use super::node::{COINBASE_PLACEHOLDER, NodeBytes, fee_of, size_of_transaction};
 use crate::error::Result;
 use crate::types::{Hash, display_hex};
+
+/// From so many leaves on the work is shared by all processors.
+const PARALLEL_LEAVES: usize = 1 << 15;
 
 /// Which checks to make. Subtrees from others deserve [`Verify::ALL`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,18 +83,8 @@ impl SubtreeView<'_> {
             check_root("expected", options.expected_root, &root)?;
             computed = Some(root);
         }
-        if let (true, LeafBytes::Nodes(nodes)) = (options.sums, self.leaves) {
-            check_sum(FormatKind::FeeSumMismatch, "fees", self.header.fees, fee_sum(nodes)?)?;
-            let size = size_sum(nodes)?;
-            check_sum(FormatKind::SizeSumMismatch, "sizes", self.header.size_in_bytes, size)?;
-        }
-        if options.placeholder {
-            self.check_placeholder()?;
-        }
-        if options.zero_hashes
-            && let Some(index) = self.position(0, &[0; 32])
-        {
-            return Err(broken(FormatKind::ZeroHash, format!("leaf {index} is all zero")).into());
+        if options.sums || options.placeholder || options.zero_hashes {
+            self.check_each_leaf(options)?;
         }
         if options.duplicates || (options.conflicting && !self.conflicting.is_empty()) {
             self.check_repetitions(options)?;
@@ -95,8 +92,27 @@ impl SubtreeView<'_> {
         Ok(computed)
     }
 
-    fn check_placeholder(&self) -> Result<(), FormatError> {
-        if let Some(index) = self.position(1, &COINBASE_PLACEHOLDER) {
+    fn check_each_leaf(&self, options: &Verify) -> Result<(), FormatError> {
+        let scan = Scan::of(&self.leaves);
+        if let (true, LeafBytes::Nodes(nodes)) = (options.sums, self.leaves) {
+            let fees = scan.fees.map_or_else(|| fee_sum(nodes), Ok)?;
+            check_sum(FormatKind::FeeSumMismatch, "fees", self.header.fees, fees)?;
+            let size = scan.size.map_or_else(|| size_sum(nodes), Ok)?;
+            check_sum(FormatKind::SizeSumMismatch, "sizes", self.header.size_in_bytes, size)?;
+        }
+        if options.placeholder {
+            self.check_placeholder(scan.placeholder)?;
+        }
+        match scan.zero {
+            Some(index) if options.zero_hashes => {
+                Err(broken(FormatKind::ZeroHash, format!("leaf {index} is all zero")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_placeholder(&self, misplaced: Option<usize>) -> Result<(), FormatError> {
+        if let Some(index) = misplaced {
             let detail = format!("the coinbase placeholder is leaf {index}, not leaf 0");
             return Err(broken(FormatKind::PlaceholderMisplaced, detail));
         }
@@ -110,31 +126,85 @@ impl SubtreeView<'_> {
     }
 
     fn check_repetitions(&self, options: &Verify) -> Result<()> {
-        let leaves = SortedLeaves::new(&self.leaves)?;
+        let listed = if options.conflicting { self.conflicting } else { &[] };
+        let found = Repetitions::find(&self.leaves, listed)?;
         if options.duplicates
-            && let Some((index, earlier)) = leaves.first_duplicate()
+            && let Some((index, earlier)) = found.leaf
         {
             let hash = display_hex(self.leaves.leaf(index));
             let detail = format!("leaf {index} repeats leaf {earlier} ({hash})");
             return Err(broken(FormatKind::DuplicateLeaf, detail).into());
         }
-        if !options.conflicting {
-            return Ok(());
-        }
-        if let Some(index) = self.conflicting.iter().position(|hash| !leaves.contains(hash)) {
+        if let Some(index) = found.missing {
             let hash = display_hex(&self.conflicting[index]);
             let detail = format!("conflicting hash {index} is no leaf ({hash})");
             return Err(broken(FormatKind::ConflictNotALeaf, detail).into());
         }
-        if let Some((index, earlier)) = SortedLeaves::new(self.conflicting)?.first_duplicate() {
+        if let Some((index, earlier)) = found.listed {
             let detail = format!("conflicting hash {index} repeats number {earlier}");
             return Err(broken(FormatKind::ConflictDuplicate, detail).into());
         }
         Ok(())
     }
+}
 
-    fn position(&self, from: usize, hash: &Hash) -> Option<usize> {
-        (from..self.leaves.count()).find(|&index| self.leaves.leaf(index) == hash)
+/// What one look at each leaf gives.
+#[derive(Debug, Clone, Copy)]
+struct Scan {
+    /// The sums, unless they exceed 64 bits.
+    fees: Option<u64>,
+    size: Option<u64>,
+    /// The first placeholder that is not leaf 0.
+    placeholder: Option<usize>,
+    /// The first leaf that is all zero.
+    zero: Option<usize>,
+}
+
+impl Scan {
+    const NOTHING: Self = Self { fees: Some(0), size: Some(0), placeholder: None, zero: None };
+
+    fn of(leaves: &LeafBytes<'_>) -> Self {
+        let count = leaves.count();
+        if count < PARALLEL_LEAVES {
+            return Self::of_range(leaves, 0..count);
+        }
+        let chunks = (0..count.div_ceil(PARALLEL_LEAVES)).into_par_iter();
+        let scans = chunks.map(|chunk| {
+            let start = chunk * PARALLEL_LEAVES;
+            Self::of_range(leaves, start..count.min(start + PARALLEL_LEAVES))
+        });
+        scans.reduce(|| Self::NOTHING, Self::then)
+    }
+
+    fn of_range(leaves: &LeafBytes<'_>, range: Range<usize>) -> Self {
+        let mut scan = Self::NOTHING;
+        for index in range.clone() {
+            let hash = leaves.leaf(index);
+            // Most hashes are neither, which their first bytes say.
+            if matches!(hash[0], 0 | 0xff) {
+                if *hash == [0; 32] {
+                    scan.zero.get_or_insert(index);
+                } else if index > 0 && *hash == COINBASE_PLACEHOLDER {
+                    scan.placeholder.get_or_insert(index);
+                }
+            }
+        }
+        if let LeafBytes::Nodes(nodes) = leaves {
+            scan.fees = fee_sum(&nodes[range.clone()]).ok();
+            scan.size = size_sum(&nodes[range]).ok();
+        }
+        scan
+    }
+
+    /// Both, of which the other has the later leaves.
+    fn then(self, other: Self) -> Self {
+        let sum = |a: Option<u64>, b: Option<u64>| a?.checked_add(b?);
+        Self {
+            fees: sum(self.fees, other.fees),
+            size: sum(self.size, other.size),
+            placeholder: self.placeholder.or(other.placeholder),
+            zero: self.zero.or(other.zero),
+        }
     }
 }
 
