@@ -48,6 +48,16 @@
 // In a result: nothing was repaired because something is lost and there was no consent to that.
 #define BLOCKTIER_CHECK_NEEDS_CONSENT 2
 
+// Checks of blocktier_subtree_verify: the root that the header has.
+#define BLOCKTIER_VERIFY_ROOT 1
+
+// The sums of fees and sizes that the header has.
+#define BLOCKTIER_VERIFY_SUMS 2
+
+// The rules about leaves: the placeholder only first and without fee and size, no zero hash, no
+// leaf twice, conflicting hashes are leaves and listed once.
+#define BLOCKTIER_VERIFY_POLICY 4
+
 // What a call returns. Numbers are explicit and never reused.
 enum blocktier_status_t
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -905,6 +915,20 @@ blocktier_status_t blocktier_merkle_levels_proofs(const struct blocktier_merkle_
                                                   size_t capacity_hashes,
                                                   size_t *height,
                                                   struct blocktier_error_t *error);
+
+// Checks the content of a subtree in memory: `n` nodes of 48 bytes, 8-byte aligned, and
+// `conflicting_count` × 32 bytes. `checks` is an or of BLOCKTIER_VERIFY_*; of `header` root and
+// sums are read. `expected_root` (nullable, 32 bytes) has to be the root, too. FORMAT with the
+// kind of the first rule that is broken in `detail` and the place in the text; the order is root,
+// fees, sizes, placeholder, zero hashes, duplicates, conflicting hashes.
+blocktier_status_t blocktier_subtree_verify(const struct blocktier_subtree_header_t *header,
+                                            const void *nodes,
+                                            size_t n,
+                                            const uint8_t *conflicting,
+                                            size_t conflicting_count,
+                                            uint32_t checks,
+                                            const uint8_t *expected_root,
+                                            struct blocktier_error_t *error);
 
 // Checks the sizes of a subtree: `format` 0 plain, 1 with magic, 2 bare hashes. With `verify`
 // other than 0 also root, sums, placeholder, zero hashes, duplicates and conflicting hashes.

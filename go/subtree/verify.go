@@ -3,6 +3,7 @@ package subtree
 import (
 	"bytes"
 	"math/bits"
+	"unsafe"
 
 	"github.com/blocktier/blocktier/go/internal/ffi"
 )
@@ -26,47 +27,91 @@ func (st *Subtree[H, N]) Verify(options VerifyOptions[H]) error {
 	if st.closed {
 		return errClosed()
 	}
-	nodes := raw(st.Nodes)
-	if len(nodes) == 0 {
+	c := content{nodes: raw(st.Nodes), conflicting: hashBytes(st.ConflictingNodes),
+		stored: st.stored, fees: st.Fees, size: st.SizeInBytes, root: !options.SkipRoot,
+		sums: !options.SkipSums, policy: !options.SkipPolicy}
+	if options.Root != nil {
+		expected := [32]byte(*options.Root)
+		c.expected = &expected
+	}
+	if len(c.nodes) == 0 {
 		return ffi.FormatError(ffi.ZeroNodes, "a subtree without nodes")
 	}
-	if !options.SkipRoot {
-		if err := st.verifyRoot(options.Root); err != nil {
-			return err
-		}
+	if ffi.Available() == nil {
+		return c.verifyByLibrary()
 	}
-	if !options.SkipSums {
-		if err := verifySums(nodes, st.Fees, st.SizeInBytes); err != nil {
-			return err
-		}
-	}
-	if options.SkipPolicy {
-		return nil
-	}
-	if err := verifySpecialHashes(nodes); err != nil {
-		return err
-	}
-	index, duplicate, first := newHashIndex(nodes, 0)
-	if duplicate >= 0 {
-		return ffi.FormatError(ffi.DuplicateLeaf, "leaf %d equals leaf %d: %s", duplicate, first,
-			display(nodes[duplicate].hash))
-	}
-	return verifyConflicting(nodes, index, st.ConflictingNodes)
+	return c.verify()
 }
 
-func (st *Subtree[H, N]) verifyRoot(expected *H) error {
+// content is what is checked of a subtree, and how.
+type content struct {
+	nodes            []rawNode
+	conflicting      []byte // one hash behind the other
+	stored, expected *[32]byte
+	fees, size       uint64
+
+	root, sums, policy bool
+}
+
+func (c *content) verifyByLibrary() error {
+	header := ffi.SubtreeHeader{Fees: c.fees, SizeInBytes: c.size}
+	var checks uint32
+	expected := c.expected
+	if !c.root {
+		expected = nil
+	} else if c.stored != nil {
+		header.Root = *c.stored
+		checks |= ffi.VerifyRoot
+	}
+	if c.sums {
+		checks |= ffi.VerifySums
+	}
+	if c.policy {
+		checks |= ffi.VerifyPolicy
+	}
+	return ffi.VerifySubtree(&header, unsafe.Pointer(unsafe.SliceData(c.nodes)), len(c.nodes),
+		c.conflicting, checks, expected)
+}
+
+// verify is the same in Go.
+func (c *content) verify() error {
+	if c.root {
+		if err := c.verifyRoot(); err != nil {
+			return err
+		}
+	}
+	if c.sums {
+		if err := verifySums(c.nodes, c.fees, c.size); err != nil {
+			return err
+		}
+	}
+	if !c.policy {
+		return nil
+	}
+	if err := verifySpecialHashes(c.nodes); err != nil {
+		return err
+	}
+	index, duplicate, first := newHashIndex(c.nodes, 0)
+	if duplicate >= 0 {
+		return ffi.FormatError(ffi.DuplicateLeaf, "leaf %d equals leaf %d: %s", duplicate, first,
+			display(c.nodes[duplicate].hash))
+	}
+	return verifyConflicting(c.nodes, index, c.conflicting)
+}
+
+func (c *content) verifyRoot() error {
 	// Computed anew: what is remembered may be older than a change made through Nodes.
-	root, err := nodesRoot(raw(st.Nodes), nil, 0)
+	root, err := nodesRoot(c.nodes, nil, 0)
 	if err != nil {
 		return err
 	}
-	if st.stored != nil && *st.stored != root {
+	if c.stored != nil && *c.stored != root {
 		return ffi.FormatError(ffi.RootMismatch, "the stored root is %s, that of the leaves %s",
-			display(*st.stored), display(root))
+			display(*c.stored), display(root))
 	}
-	if expected != nil && [32]byte(*expected) != root {
+	if c.expected != nil && *c.expected != root {
 		return ffi.FormatError(ffi.RootMismatch, "the root should be %s, that of the leaves is %s",
-			display([32]byte(*expected)), display(root))
+			display(*c.expected), display(root))
 	}
 	return nil
 }
@@ -117,16 +162,17 @@ func verifySpecialHashes(nodes []rawNode) error {
 	return nil
 }
 
-func verifyConflicting[H ~[32]byte](nodes []rawNode, index *hashIndex, conflicting []H) error {
-	for i := range conflicting {
-		hash := [32]byte(conflicting[i])
+func verifyConflicting(nodes []rawNode, index *hashIndex, conflicting []byte) error {
+	hashes := unsafe.Slice((*[32]byte)(unsafe.Pointer(unsafe.SliceData(conflicting))),
+		len(conflicting)/32)
+	for i, hash := range hashes {
 		if index.find(nodes, &hash) < 0 {
 			return ffi.FormatError(ffi.ConflictNotALeaf, "conflicting hash %d is no leaf: %s", i,
 				display(hash))
 		}
 	}
-	seen := make(map[H]int, len(conflicting))
-	for i, hash := range conflicting {
+	seen := make(map[[32]byte]int, len(hashes))
+	for i, hash := range hashes {
 		if first, twice := seen[hash]; twice {
 			return ffi.FormatError(ffi.ConflictDuplicate,
 				"conflicting hash %d equals conflicting hash %d", i, first)

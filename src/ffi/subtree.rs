@@ -1,8 +1,11 @@
 //! Subtree files: sizes and, if asked, content.
 
+use std::ffi::c_void;
+
 use super::guard::{self, OK};
 use super::status::{blocktier_error_t, blocktier_status_t};
-use crate::subtree::{SubtreeFormat, SubtreeHeader, SubtreeView, Verify};
+use crate::subtree::{Node, SubtreeFormat, SubtreeHeader, SubtreeParts, SubtreeView, Verify};
+use crate::types::Hash;
 use crate::{Error, Result};
 
 /// What a subtree's bytes say, sizes checked.
@@ -47,6 +50,66 @@ pub(super) fn format_of(number: u32) -> Result<SubtreeFormat> {
         other => {
             return Err(Error::InvalidArgument(format!("there is no subtree format {other}")));
         }
+    })
+}
+
+/// Checks of blocktier_subtree_verify: the root that the header has.
+pub const BLOCKTIER_VERIFY_ROOT: u32 = 1;
+/// The sums of fees and sizes that the header has.
+pub const BLOCKTIER_VERIFY_SUMS: u32 = 2;
+/// The rules about leaves: the placeholder only first and without fee and size, no zero hash, no
+/// leaf twice, conflicting hashes are leaves and listed once.
+pub const BLOCKTIER_VERIFY_POLICY: u32 = 4;
+
+/// Checks the content of a subtree in memory: `n` nodes of 48 bytes, 8-byte aligned, and
+/// `conflicting_count` × 32 bytes. `checks` is an or of BLOCKTIER_VERIFY_*; of `header` root and
+/// sums are read. `expected_root` (nullable, 32 bytes) has to be the root, too. FORMAT with the
+/// kind of the first rule that is broken in `detail` and the place in the text; the order is root,
+/// fees, sizes, placeholder, zero hashes, duplicates, conflicting hashes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn blocktier_subtree_verify(
+    header: *const blocktier_subtree_header_t,
+    nodes: *const c_void,
+    n: usize,
+    conflicting: *const u8,
+    conflicting_count: usize,
+    checks: u32,
+    expected_root: *const u8,
+    error: *mut blocktier_error_t,
+) -> blocktier_status_t {
+    guard::call(error, || {
+        let all = BLOCKTIER_VERIFY_ROOT | BLOCKTIER_VERIFY_SUMS | BLOCKTIER_VERIFY_POLICY;
+        if checks & !all != 0 {
+            return Err(Error::InvalidArgument(format!(
+                "there are no checks {:#x}",
+                checks & !all
+            )));
+        }
+        let policy = checks & BLOCKTIER_VERIFY_POLICY != 0;
+        // SAFETY: the caller's promises for each pointer and length.
+        unsafe {
+            guard::not_null(header, "header")?;
+            let nodes = guard::slice(nodes.cast::<Node>(), n, "nodes")?;
+            let conflicting = conflicting.cast::<Hash>();
+            let conflicting = guard::slice(conflicting, conflicting_count, "conflicting")?;
+            let parts = SubtreeParts {
+                root: (*header).root,
+                fees: (*header).fees,
+                size_in_bytes: (*header).size_in_bytes,
+                nodes,
+                conflicting,
+            };
+            parts.view()?.verify(&Verify {
+                root: checks & BLOCKTIER_VERIFY_ROOT != 0,
+                expected_root: expected_root.cast::<Hash>().as_ref().copied(),
+                sums: checks & BLOCKTIER_VERIFY_SUMS != 0,
+                placeholder: policy,
+                zero_hashes: policy,
+                duplicates: policy,
+                conflicting: policy,
+            })?;
+        }
+        OK
     })
 }
 

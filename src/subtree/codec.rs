@@ -233,6 +233,38 @@ impl<'a> SubtreeParts<'a> {
             conflicting,
         })
     }
+
+    /// The same as one sees a subtree in the plain format, to check its content.
+    ///
+    /// ```
+    /// use blocktier::subtree::{Node, SubtreeParts, Verify};
+    /// let nodes = [Node { hash: [1; 32], fee: 5, size: 200 }; 2];
+    /// let twice = SubtreeParts::new(&nodes, &[])?.view()?.verify(&Verify::ALL).unwrap_err();
+    /// assert!(twice.to_string().contains("leaf 1 repeats leaf 0"));
+    /// # Ok::<(), blocktier::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`] (`ZeroNodes`) without nodes.
+    pub fn view(&self) -> Result<SubtreeView<'a>> {
+        if self.nodes.is_empty() {
+            return Err(zero_nodes().into());
+        }
+        let nodes = Node::as_bytes(self.nodes);
+        let header = SubtreeHeader {
+            format: SubtreeFormat::Plain,
+            root: Some(self.root),
+            fees: self.fees,
+            size_in_bytes: self.size_in_bytes,
+            node_count: nodes.len(),
+            conflicting_count: self.conflicting.len(),
+            nodes_offset: HEADER_BYTES,
+            conflicting_offset: HEADER_BYTES + nodes.as_flattened().len() + 8,
+        };
+        let (leaves, conflicting) = (LeafBytes::Nodes(nodes), self.conflicting);
+        Ok(SubtreeView { header, leaves, conflicting })
+    }
 }
 
 /// Writes a subtree and returns the number of bytes written. `writer` gets few large writes.

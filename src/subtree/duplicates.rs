@@ -6,7 +6,8 @@
 //! cache. What the table holds of a hash are 32 bits of that second hash: a match is compared whole
 //! before it counts.
 //!
-//! Memory: 8 bytes per hash, and 16 for each hash of a part while it is looked at.
+//! Memory: 8 bytes per hash, and at most 32 for each hash of a part while it is looked at (16 where
+//! somebody has made a part large, by many equal hashes).
 
 use rayon::prelude::*;
 
@@ -20,8 +21,8 @@ use crate::types::Hash;
 const PARALLEL_HASHES: usize = 1 << 15;
 /// Hashes that are sent to their parts at a time; what is noted of them stays on the stack.
 const CHUNK: usize = 1 << 13;
-/// Hashes of a part, about: its table has 16 bytes for each.
-const PART: usize = 1 << 12;
+/// Hashes of a part, about.
+const PART: usize = 1 << 11;
 const MAX_PARTS: usize = 1 << 10;
 
 /// What was found. Of several of a kind, the one whose first number is the least.
@@ -203,7 +204,7 @@ fn group_chunk<L: Leaves + ?Sized>(
     }
 }
 
-/// Entries by tag, at most half of the slots in use.
+/// Entries by tag.
 #[derive(Default)]
 struct Table {
     slots: Vec<Entry>,
@@ -213,7 +214,9 @@ impl Table {
     /// Empties it, with room for `count` entries.
     fn reset(&mut self, count: usize) -> Result<()> {
         self.slots.clear();
-        let slots = 2 * count + 1;
+        // The emptier, the fewer branches are mispredicted; a part that is too large for the cache,
+        // as one of many equal hashes is, gains nothing by that.
+        let slots = if count > CHUNK { 2 * count } else { 4 * count + 1 };
         self.slots.try_reserve(slots).map_err(|_| Error::OutOfMemory {
             what: "table of hashes",
             bytes: (slots * size_of::<Entry>()) as u64,
@@ -230,7 +233,7 @@ impl Table {
         hashes: &L,
         hash: &Hash,
     ) -> Result<usize, usize> {
-        let mut slot = (u128::from(tag(entry)) * self.slots.len() as u128 >> 32) as usize;
+        let mut slot = ((u128::from(tag(entry)) * self.slots.len() as u128) >> 32) as usize;
         loop {
             let there = self.slots[slot];
             if there == EMPTY {
@@ -297,7 +300,7 @@ mod tests {
     fn alike(count: usize, place: usize) -> Vec<Hash> {
         let hash = |number: usize| {
             let mut hash = [7; 32];
-            hash[place..place + 4].copy_from_slice(&(number as u32).to_be_bytes());
+            hash[place..place + 4].copy_from_slice(&(number as u32).to_le_bytes());
             hash
         };
         (0..count).map(hash).collect()

@@ -14,7 +14,7 @@ use super::duplicates::Repetitions;
 use super::format_error::{FormatError, FormatKind};
 use super::leaves::{LeafBytes, Leaves};
 use super::merkle;
-use super::node::{COINBASE_PLACEHOLDER, NodeBytes, fee_of, size_of_transaction};
+use super::node::{COINBASE_PLACEHOLDER, NodeBytes, fee_of, hash_of, size_of_transaction};
 use crate::error::Result;
 use crate::types::{Hash, display_hex};
 
@@ -178,22 +178,37 @@ impl Scan {
 
     fn of_range(leaves: &LeafBytes<'_>, range: Range<usize>) -> Self {
         let mut scan = Self::NOTHING;
-        for index in range.clone() {
-            let hash = leaves.leaf(index);
-            // Most hashes are neither, which their first bytes say.
-            if matches!(hash[0], 0 | 0xff) {
-                if *hash == [0; 32] {
-                    scan.zero.get_or_insert(index);
-                } else if index > 0 && *hash == COINBASE_PLACEHOLDER {
-                    scan.placeholder.get_or_insert(index);
+        match leaves {
+            LeafBytes::Nodes(nodes) => {
+                let (mut fees, mut size) = (0u128, 0u128);
+                for (index, node) in range.clone().zip(&nodes[range]) {
+                    fees += u128::from(fee_of(node));
+                    size += u128::from(size_of_transaction(node));
+                    scan.look_at(index, hash_of(node));
                 }
+                (scan.fees, scan.size) = (u64::try_from(fees).ok(), u64::try_from(size).ok());
+            }
+            LeafBytes::Hashes(hashes) => {
+                range
+                    .clone()
+                    .zip(&hashes[range])
+                    .for_each(|(index, hash)| scan.look_at(index, hash));
             }
         }
-        if let LeafBytes::Nodes(nodes) = leaves {
-            scan.fees = fee_sum(&nodes[range.clone()]).ok();
-            scan.size = size_sum(&nodes[range]).ok();
-        }
         scan
+    }
+
+    #[inline]
+    fn look_at(&mut self, index: usize, hash: &Hash) {
+        // Most hashes are neither, which their first bytes say.
+        if !matches!(hash[0], 0 | 0xff) {
+            return;
+        }
+        if *hash == [0; 32] {
+            self.zero.get_or_insert(index);
+        } else if index > 0 && *hash == COINBASE_PLACEHOLDER {
+            self.placeholder.get_or_insert(index);
+        }
     }
 
     /// Both, of which the other has the later leaves.

@@ -30,6 +30,8 @@ package ffi
 #cgo nocallback blocktier_merkle_levels_proof
 #cgo noescape blocktier_merkle_levels_set_leaf
 #cgo nocallback blocktier_merkle_levels_set_leaf
+#cgo noescape blocktier_subtree_verify
+#cgo nocallback blocktier_subtree_verify
 #cgo noescape blocktier_subtree_inspect
 #cgo nocallback blocktier_subtree_inspect
 */
@@ -163,4 +165,15 @@ func Inspect(bytes []byte, format uint32, verify bool) (header SubtreeHeader, er
 	status := C.blocktier_subtree_inspect(bytesOf(bytes), C.size_t(len(bytes)), C.uint32_t(format),
 		flag, (*C.blocktier_subtree_header_t)(unsafe.Pointer(&header)), &failure)
 	return header, check(status, &failure)
+}
+
+// VerifySubtree checks the content of a subtree: n nodes of 48 bytes and conflicting hashes. Of
+// header root and sums are read; expected, if given, has to be the root, too.
+func VerifySubtree(header *SubtreeHeader, nodes unsafe.Pointer, n int, conflicting []byte,
+	checks uint32, expected *[32]byte) error {
+	var failure C.blocktier_error_t
+	status := C.blocktier_subtree_verify((*C.blocktier_subtree_header_t)(unsafe.Pointer(header)),
+		nodes, C.size_t(n), bytesOf(conflicting), C.size_t(len(conflicting)/32),
+		C.uint32_t(checks), keyOf(expected), &failure)
+	return check(status, &failure)
 }

@@ -275,6 +275,11 @@ func (MerkleLevels) Proofs([]uint64, [][32]byte) (int, error) {
 	return 0, errMissing
 }
 
+// VerifySubtree fails: this build has no library.
+func VerifySubtree(*SubtreeHeader, unsafe.Pointer, int, []byte, uint32, *[32]byte) error {
+	return errMissing
+}
+
 // Inspect fails: this build has no library.
 func Inspect([]byte, uint32, bool) (SubtreeHeader, error) {
 	return SubtreeHeader{}, errMissing

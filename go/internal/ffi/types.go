@@ -36,6 +36,16 @@ const (
 	NonBlocking uint32 = 1
 )
 
+// Checks of VerifySubtree.
+const (
+	// VerifyRoot: the header's root is that of the leaves.
+	VerifyRoot uint32 = 1
+	// VerifySums: the header's sums are those of the nodes.
+	VerifySums uint32 = 2
+	// VerifyPolicy: the rules about leaves and conflicting hashes.
+	VerifyPolicy uint32 = 4
+)
+
 // States of the items of a batch.
 const (
 	StateUndone  = 0 // not decided: would block, or an error came first

@@ -1,4 +1,4 @@
-//! Subtree files of a directory of our own, through the C ABI.
+//! Subtrees through the C ABI: checking their content, files of a directory of our own.
 #![expect(unsafe_code, reason = "calls the C ABI as a C program would")]
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use blocktier::Hash;
 use blocktier::ffi::blocktier_status_t as Status;
 use blocktier::ffi::*;
-use blocktier::subtree::{Node, SubtreeParts};
+use blocktier::subtree::{FormatKind, Node, SubtreeParts};
 
 const OK: Status = Status::BLOCKTIER_OK;
 const NULL: Status = Status::BLOCKTIER_NULL_POINTER;
@@ -202,4 +202,57 @@ fn wrong_arguments_are_statuses() {
     assert_eq!(directory.map("b", 2).0, INVALID, "no nodes in it");
     assert_eq!(directory.map("b", 0).0, Status::BLOCKTIER_FORMAT);
     assert_eq!(directory.map("none", 0).0, Status::BLOCKTIER_IO);
+}
+
+#[test]
+fn content_is_checked_as_asked() {
+    let mut nodes = nodes(20);
+    let parts = SubtreeParts::new(&nodes, &[]).unwrap();
+    let (root, sums, policy) =
+        (BLOCKTIER_VERIFY_ROOT, BLOCKTIER_VERIFY_SUMS, BLOCKTIER_VERIFY_POLICY);
+    // SAFETY: every field may be zero.
+    let zero: blocktier_subtree_header_t = unsafe { std::mem::zeroed() };
+    let sound = blocktier_subtree_header_t {
+        root: parts.root,
+        fees: parts.fees,
+        size_in_bytes: parts.size_in_bytes,
+        ..zero
+    };
+    let verify = |header, nodes: &[Node], listed: &[Hash], checks, expected| {
+        let mut error =
+            blocktier_error_t { status: 0, os_errno: 0, detail: 0, text_length: 0, text: [0; 240] };
+        // SAFETY: slices with their lengths; the others are null or live.
+        let status = unsafe {
+            blocktier_subtree_verify(
+                header,
+                nodes.as_ptr().cast(),
+                nodes.len(),
+                listed.as_ptr().cast(),
+                listed.len(),
+                checks,
+                expected,
+                &raw mut error,
+            )
+        };
+        (status, error.detail)
+    };
+    let (sound, zero) = (&raw const sound, &raw const zero);
+    let broken = |kind: FormatKind| (Status::BLOCKTIER_FORMAT, kind as u32);
+    let (good, bad) = (parts.root.as_ptr(), [1; 32].as_ptr());
+    let listed = [nodes[4].hash, nodes[2].hash];
+    assert_eq!(verify(sound, &nodes, &listed, root | sums | policy, good), (OK, 0));
+    assert_eq!(verify(zero, &nodes, &[], 0, null()), (OK, 0));
+    assert_eq!(verify(zero, &nodes, &[], root, null()), broken(FormatKind::RootMismatch));
+    assert_eq!(verify(sound, &nodes, &[], 0, bad), broken(FormatKind::RootMismatch));
+    assert_eq!(verify(zero, &nodes, &[], sums, null()), broken(FormatKind::FeeSumMismatch));
+    assert_eq!(verify(sound, &[], &[], 0, null()), broken(FormatKind::ZeroNodes));
+    let twice = [listed[0], listed[0]];
+    assert_eq!(verify(zero, &nodes, &twice, policy, null()), broken(FormatKind::ConflictDuplicate));
+    nodes[9].hash = nodes[3].hash;
+    assert_eq!(
+        verify(sound, &nodes, &[], sums | policy, null()),
+        broken(FormatKind::DuplicateLeaf)
+    );
+    assert_eq!(verify(sound, &nodes, &[], 8, null()), (INVALID, 0));
+    assert_eq!(verify(null(), &nodes, &[], 0, null()), (NULL, 0));
 }
