@@ -11,7 +11,7 @@ NATIVE_LIBS := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build demo demo-10m test soak lint ci
+.PHONY: help build demo demo-10m test soak fuzz lint ci
 .PHONY: bench-txmap bench-txmap-full bench-ram bench-index bench-hash bench-subtree
 .PHONY: install clean
 .PHONY: library-release library-checked header native-libs
@@ -40,8 +40,12 @@ soak: ## Maps of processes that are killed, 300 rounds each; locations of 24 bit
 	BLOCKTIER_TEST_ROUNDS=300 cargo test --release --test diskmap_killed \
 	  --test diskmap_process_killed --test diskmap_wrap -- --nocapture
 
+fuzz: ## Fuzz each parser of subtrees for a minute, guided by coverage, under the address sanitizer
+	scripts/fuzz.sh
+
 lint: library-checked ## Formatting, clippy, vet, header, style
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --all-targets -- -D warnings
 	cargo test --quiet --test header --test tidy
 	@unformatted=$$(gofmt -l go scripts); \
@@ -52,11 +56,14 @@ lint: library-checked ## Formatting, clippy, vet, header, style
 	done
 	go vet scripts/run-suites.go
 
-ci: ## Every check: lint, then test
+ci: ## Every check: lint, test, then some thousand inputs of the fuzzer
 	@start=$$(date +%s); $(MAKE) --no-print-directory lint; \
 	  status=$$?; echo "lint: $$(($$(date +%s) - start)) s"; exit $$status
 	@start=$$(date +%s); $(MAKE) --no-print-directory test; \
 	  status=$$?; echo "test: $$(($$(date +%s) - start)) s"; exit $$status
+	@if ! command -v "$${CXX:-c++}" >/dev/null; then echo "fuzz: SKIPPED, it needs a C++ compiler"; exit 0; fi; \
+	  start=$$(date +%s); scripts/fuzz.sh runs 20000; \
+	  status=$$?; echo "fuzz: $$(($$(date +%s) - start)) s"; exit $$status
 
 bench-txmap: library-release ## Benchmark the transaction map through Go, with baselines
 	go/bench/run.sh

@@ -3,11 +3,11 @@
 //! the counts.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
+#[path = "common/counting.rs"]
+mod counting;
 #[path = "common/fixtures.rs"]
 mod fixtures;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::Arc;
 
 use blocktier::settings::RuntimeSettings;
@@ -18,59 +18,9 @@ use blocktier::subtree::{
     SubtreeView, Verify, inspect, read_subtree,
 };
 use blocktier::{Error, Result};
+use counting::{bounded, largest};
 use fixtures::{json, read};
 use serde_json::Value;
-
-/// The system's allocator, noting the largest allocation of each thread.
-struct Counting;
-
-thread_local! {
-    static LARGEST: Cell<usize> = const { Cell::new(0) };
-}
-
-fn note(size: usize) {
-    // A thread that is going away has no cell any more, and no test looks at it.
-    let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(size)));
-}
-
-#[expect(unsafe_code, reason = "an allocator that measures")]
-// SAFETY: every call is passed on unchanged to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note(layout.size());
-        // SAFETY: the caller's promise is ours.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        note(layout.size());
-        // SAFETY: the caller's promise is ours.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, start: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        note(size);
-        // SAFETY: the caller's promise is ours.
-        unsafe { System.realloc(start, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is ours.
-        unsafe { System.dealloc(start, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Runs `load` and checks that no allocation exceeded the input's length and 64 KiB.
-fn bounded<T>(input: usize, what: &str, load: impl FnOnce() -> T) -> T {
-    LARGEST.set(0);
-    let result = load();
-    let largest = LARGEST.get();
-    assert!(largest <= input + (64 << 10), "{what}: {largest} bytes for an input of {input}");
-    result
-}
 
 #[test]
 fn the_allocator_sees_large_allocations() {
@@ -175,12 +125,11 @@ fn every_file_through_every_loader_gives_the_expected_error() {
 fn structure_alone_is_checked_without_allocating_and_content_is_not() {
     for (file, entry) in json("bad/expected.json").as_object().unwrap() {
         let bytes = read(&format!("bad/{file}"));
-        LARGEST.set(0);
-        let result = inspect(&bytes, format_of(entry));
+        let (result, largest) = largest(|| inspect(&bytes, format_of(entry)));
         let level = entry["level"].as_u64().unwrap();
         assert_eq!(result.is_err(), level == 1, "{file}: {result:?}");
         if result.is_ok() {
-            assert_eq!(LARGEST.get(), 0, "{file}: no allocation");
+            assert_eq!(largest, 0, "{file}: no allocation");
         }
     }
 }

@@ -1,8 +1,12 @@
 //! Properties over generated subtrees: formats round-trip, kept levels agree with a naive tree,
 //! proofs fold to the root, changed leaves equal a rebuild, cut and random bytes are errors and
 //! never panics.
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail by panicking")]
 
+#[path = "common/counting.rs"]
+mod counting;
+#[path = "common/parsers.rs"]
+mod parsers;
 #[path = "common/reference.rs"]
 mod reference;
 
@@ -15,11 +19,9 @@ use blocktier::subtree::{
     SubtreeFormat, SubtreeMeta, SubtreeParts, SubtreeView, Verify, fold_proof, merkle,
     read_subtree, write_meta, write_subtree,
 };
+use parsers::{FORMATS, check_all};
 use proptest::collection::vec;
 use proptest::prelude::*;
-
-const FORMATS: [SubtreeFormat; 3] =
-    [SubtreeFormat::Plain, SubtreeFormat::WithMagic, SubtreeFormat::HashList];
 
 fn leaf(number: u64) -> Hash {
     reference::sha256d(&number.to_le_bytes())
@@ -183,7 +185,7 @@ proptest! {
 
     #[test]
     fn random_bytes_never_panic(bytes in vec(any::<u8>(), 0..400)) {
-        parse_everything(&bytes);
+        check_all(&bytes);
     }
 
     /// Bytes of a good file with a few of them replaced get further into the parsers than random
@@ -199,7 +201,7 @@ proptest! {
                 let place = place.index(bytes.len());
                 bytes[place] = *byte;
             }
-            parse_everything(&bytes);
+            check_all(&bytes);
         }
     }
 
@@ -215,29 +217,7 @@ proptest! {
         if let Ok(inpoints) = TxInpoints::decode(&bytes) {
             prop_assert_eq!(inpoints.outpoints().count(), inpoints.outpoint_count());
         }
-        parse_everything(&[&[1; 32][..], &1u32.to_le_bytes(), &bytes].concat());
-    }
-}
-
-/// Every parser over the same bytes; what one accepts, the other way to read it accepts too.
-fn parse_everything(bytes: &[u8]) {
-    for format in FORMATS {
-        let view = SubtreeView::parse(bytes, format);
-        let read = Subtree::from_bytes(bytes, format);
-        assert_eq!(view.is_ok(), read.is_ok(), "{view:?} {read:?}");
-        let limits = ReadLimits::at_most(100);
-        let streamed = read_subtree(bytes, format, &limits, NodeArray::heap);
-        assert_eq!(view.is_ok(), streamed.is_ok(), "{view:?} {streamed:?}");
-        if let (Ok(view), Ok(mut read)) = (view, read) {
-            let (a, b) = (view.verify(&Verify::ALL), read.verify(&Verify::ALL));
-            assert_eq!(format!("{a:?}"), format!("{b:?}"));
-        }
-    }
-    if let Ok(meta) = SubtreeMeta::parse(bytes) {
-        assert_eq!(meta.entries().count(), meta.len());
-    }
-    if let Ok(inpoints) = TxInpoints::decode(bytes) {
-        assert_eq!(inpoints.outpoints().count(), inpoints.outpoint_count());
+        check_all(&[&[1; 32][..], &1u32.to_le_bytes(), &bytes].concat());
     }
 }
 
