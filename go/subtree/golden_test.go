@@ -277,19 +277,3 @@ func TestDeserializeEveryCut(t *testing.T) {
 		}
 	}
 }
-
-func FuzzDeserialize(f *testing.F) {
-	f.Add(make([]byte, 120))
-	f.Fuzz(func(t *testing.T, input []byte) {
-		st, err := subtree.NewSubtreeFromReader[hash, node](bytes.NewReader(input))
-		if err != nil {
-			return
-		}
-		if err := st.Verify(subtree.VerifyOptions[hash]{}); err != nil {
-			return
-		}
-		if again, err := st.Serialize(); err != nil || !bytes.Equal(again, input) {
-			t.Fatalf("a verified subtree is written differently: %v", err)
-		}
-	})
-}

@@ -23,9 +23,9 @@ type MetaWriter struct {
 	left int
 }
 
-// NewMetaWriter begins a file for a subtree of n nodes with this root.
+// NewMetaWriter begins a file for a subtree of n nodes, at least one, with this root.
 func NewMetaWriter[H ~[32]byte](w io.Writer, root H, n int) (*MetaWriter, error) {
-	if n < 0 || uint64(n) > math.MaxUint32 {
+	if n < 1 || uint64(n) > math.MaxUint32 {
 		return nil, ffi.Errorf(ffi.InvalidArgument, "a subtreeMeta of %d nodes", n)
 	}
 	m := &MetaWriter{w: bufio.NewWriterSize(w, 1<<16), left: n}
@@ -76,6 +76,9 @@ func NewMetaReader[H ~[32]byte](r io.Reader) (*MetaReader[H], error) {
 		return nil, err
 	}
 	count := binary.LittleEndian.Uint32(header[32:])
+	if count == 0 {
+		return nil, ffi.FormatError(ffi.ZeroNodes, "a subtreeMeta without entries")
+	}
 	if !m.in.holds(uint64(count), 4) {
 		return nil, errCount("inpoints", uint64(count), 4)
 	}
