@@ -2,6 +2,9 @@ package subtree
 
 import (
 	"hash/maphash"
+	"unsafe"
+
+	"github.com/blocktier/blocktier/go"
 )
 
 // hashIndex finds nodes by hash: an open-addressing table of positions plus one, at most half full.
@@ -11,16 +14,22 @@ type hashIndex struct {
 	seed  maphash.Seed
 	slots []uint32
 	count int
+
+	rt    *blocktier.Runtime
+	array *NodeArray[rawNode] // where the slots are; nil on the Go heap
 }
 
-// newHashIndex indexes nodes. It returns the position of the first node that equals an earlier one,
-// and that one's position; both are -1 when all differ.
-func newHashIndex(nodes []rawNode, expected int) (index *hashIndex, duplicate, first int) {
+// newHashIndex indexes nodes, outside the Go heap if there is a runtime and a page to fill. It
+// returns the position of the first node that equals an earlier one, and that one's position; both
+// are -1 when all differ.
+func newHashIndex(rt *blocktier.Runtime, nodes []rawNode, expected int) (index *hashIndex,
+	duplicate, first int) {
 	size := 16
 	for size < 2*max(len(nodes), expected) {
 		size *= 2
 	}
-	index = &hashIndex{seed: maphash.MakeSeed(), slots: make([]uint32, size)}
+	index = &hashIndex{seed: maphash.MakeSeed(), rt: rt}
+	index.makeSlots(size)
 	duplicate, first = -1, -1
 	for i := range nodes {
 		if earlier := index.add(nodes, i); earlier >= 0 && duplicate < 0 {
@@ -30,13 +39,37 @@ func newHashIndex(nodes []rawNode, expected int) (index *hashIndex, duplicate, f
 	return index, duplicate, first
 }
 
+func (x *hashIndex) makeSlots(size int) {
+	if x.rt != nil && 4*size >= pageBytes {
+		// Where there is no such memory any more, as when the runtime is closed, the heap will do.
+		array, err := NewNodeArray[rawNode](x.rt, (4*size+NodeBytes-1)/NodeBytes, "")
+		if err == nil {
+			first := unsafe.Pointer(unsafe.SliceData(array.Slice()))
+			x.array, x.slots = array, unsafe.Slice((*uint32)(first), size)
+			return
+		}
+	}
+	x.slots = make([]uint32, size)
+}
+
+// free gives the memory back. The index must not be used any more.
+func (x *hashIndex) free() {
+	if x == nil || x.array == nil {
+		return
+	}
+	if err := x.array.Close(); err != nil {
+		x.rt.Logger().Error("blocktier: freeing the index of a subtree", "error", err)
+	}
+}
+
 // add indexes nodes[position] and returns -1, or the position of an equal node that was added
 // before. The table grows.
 func (x *hashIndex) add(nodes []rawNode, position int) int {
 	x.count++
 	if 2*x.count > len(x.slots) {
-		larger, _, _ := newHashIndex(nodes[:position], 2*x.count)
-		x.seed, x.slots = larger.seed, larger.slots
+		larger, _, _ := newHashIndex(x.rt, nodes[:position], 2*x.count)
+		x.free()
+		x.seed, x.slots, x.array = larger.seed, larger.slots, larger.array
 	}
 	at, found := x.probe(nodes, &nodes[position].hash)
 	if found {

@@ -109,7 +109,7 @@ func TestGoAndLibraryAgree(t *testing.T) {
 
 func TestHashIndexOfManyAndOfDuplicates(t *testing.T) {
 	nodes, _ := someNodes(5000)
-	index, duplicate, _ := newHashIndex(nodes[:10], 0)
+	index, duplicate, _ := newHashIndex(nil, nodes[:10], 0)
 	if duplicate != -1 {
 		t.Fatal("a duplicate among distinct nodes")
 	}
@@ -127,7 +127,7 @@ func TestHashIndexOfManyAndOfDuplicates(t *testing.T) {
 		t.Fatal("found what is not there")
 	}
 	nodes[4000] = nodes[17]
-	if _, duplicate, first := newHashIndex(nodes, 0); duplicate != 4000 || first != 17 {
+	if _, duplicate, first := newHashIndex(nil, nodes, 0); duplicate != 4000 || first != 17 {
 		t.Fatalf("duplicate %d of %d", duplicate, first)
 	}
 }

@@ -29,7 +29,8 @@ func (st *Subtree[H, N]) IsComplete() bool {
 }
 
 // NodeIndex is the position of the first node with this hash, -1 if there is none. The first call
-// builds an index of 4 to 8 bytes per node, which additions keep up to date.
+// builds an index of 8 to 16 bytes per node, outside the Go heap if the nodes are; additions keep
+// it up to date.
 func (st *Subtree[H, N]) NodeIndex(hash H) int {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -57,7 +58,8 @@ func (st *Subtree[H, N]) GetNode(hash H) (*N, error) {
 func (st *Subtree[H, N]) position(hash H) int {
 	nodes := raw(st.Nodes)
 	if st.index == nil || st.index.count != len(nodes) {
-		st.index, _, _ = newHashIndex(nodes, 0)
+		st.forgetIndex()
+		st.index, _, _ = newHashIndex(st.rt, nodes, 0)
 	}
 	key := [32]byte(hash)
 	return st.index.find(nodes, &key)

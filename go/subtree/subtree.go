@@ -162,8 +162,14 @@ func (st *Subtree[H, N]) Changed() {
 
 // forget drops everything that was computed from the nodes.
 func (st *Subtree[H, N]) forget() error {
-	st.root, st.index, st.stored = nil, nil, nil
+	st.root, st.stored = nil, nil
+	st.forgetIndex()
 	return st.forgetLevels()
+}
+
+func (st *Subtree[H, N]) forgetIndex() {
+	st.index.free()
+	st.index = nil
 }
 
 func (st *Subtree[H, N]) forgetLevels() error {
@@ -310,7 +316,8 @@ func (st *Subtree[H, N]) RemoveNodeAtIndex(index int) error {
 	hash := H(node.hash)
 	st.ConflictingNodes = slices.DeleteFunc(st.ConflictingNodes,
 		func(other H) bool { return other == hash })
-	st.root, st.index, st.stored = nil, nil, nil
+	st.root, st.stored = nil, nil
+	st.forgetIndex()
 	kept := st.levels != nil && (index >= st.levels.leaves() ||
 		st.levels.leaves() > 1 && st.levels.remove(index) == nil)
 	if kept {
@@ -356,7 +363,8 @@ func (st *Subtree[H, N]) ReplaceRootNode(node *H, fee, sizeInBytes uint64) *H {
 		st.forgetLevels()
 	}
 	raw(st.Nodes)[0] = fresh
-	st.root, st.index, st.stored = nil, nil, nil
+	st.root, st.stored = nil, nil
+	st.forgetIndex()
 	root, err := st.rootLocked()
 	if err != nil {
 		return nil

@@ -405,3 +405,64 @@ func TestConcurrentUseAndClose(t *testing.T) {
 		}
 	}
 }
+
+// TestIndexLiesWhereTheNodesDo: the index of a mapped subtree takes no Go heap, and is freed with
+// what it is of.
+func TestIndexLiesWhereTheNodesDo(t *testing.T) {
+	for _, p := range places(t) {
+		st := p.tree(t, 13)
+		before := ffi.LiveHandles(ffi.NodeArrayHandle)
+		expect := func(when string, indexes uint64) {
+			t.Helper()
+			if p.rt == nil {
+				indexes = 0
+			}
+			if live := ffi.LiveHandles(ffi.NodeArrayHandle) - before; live != indexes {
+				t.Errorf("%s, %s: %d arrays for the index, not %d", p.name, when, live, indexes)
+			}
+		}
+		find := func(i, position int) {
+			t.Helper()
+			if found := st.NodeIndex(numbered(i)); found != position {
+				t.Fatalf("%s: node %d is at %d, not at %d", p.name, i, found, position)
+			}
+		}
+		for i := range 8000 {
+			if err := st.AddNode(numbered(i), 1, 1); err != nil {
+				t.Fatal(err)
+			}
+			switch i {
+			case 500:
+				find(500, 500)
+				expect("a page", 1)
+			case 7999:
+				find(7999, 7999)
+				expect("grown", 1)
+			}
+		}
+		find(8000, -1)
+		if err := st.RemoveNodeAtIndex(7); err != nil {
+			t.Fatal(err)
+		}
+		expect("after a removal", 0)
+		find(8, 7)
+		expect("built again", 1)
+		first := numbered(9000)
+		if st.ReplaceRootNode(&first, 1, 1) == nil {
+			t.Fatal("no root")
+		}
+		expect("after a replacement", 0)
+		find(9000, 0)
+		st.Changed()
+		expect("after a change", 0)
+		find(9000, 0)
+		if err := st.Close(); err != nil {
+			t.Fatal(err)
+		}
+		before -= min(before, 1) // the nodes
+		if p.rt == nil {
+			before = ffi.LiveHandles(ffi.NodeArrayHandle)
+		}
+		expect("after closing", 0)
+	}
+}

@@ -91,7 +91,7 @@ func (c *content) verify() error {
 	if err := verifySpecialHashes(c.nodes); err != nil {
 		return err
 	}
-	index, duplicate, first := newHashIndex(c.nodes, 0)
+	index, duplicate, first := newHashIndex(nil, c.nodes, 0)
 	if duplicate >= 0 {
 		return ffi.FormatError(ffi.DuplicateLeaf, "leaf %d equals leaf %d: %s", duplicate, first,
 			display(c.nodes[duplicate].hash))
