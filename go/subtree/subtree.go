@@ -185,10 +185,10 @@ func (st *Subtree[H, N]) forgetLevels() error {
 // subtree is an error.
 func (st *Subtree[H, N]) AddNode(hash H, fee, sizeInBytes uint64) error {
 	node := rawNode{[32]byte(hash), fee, sizeInBytes}
-	st.mu.Lock()
-	err := st.add(&node)
-	st.mu.Unlock()
-	return err
+	if unsafe.Sizeof(*new(N)) != NodeBytes {
+		return checkLayout[N]()
+	}
+	return st.AddSubtreeNode(*(*N)(unsafe.Pointer(&node)))
 }
 
 // AddSubtreeNode appends a node; see AddNode.
@@ -205,21 +205,17 @@ func (st *Subtree[H, N]) AddSubtreeNodeWithoutLock(node N) error {
 	if unsafe.Sizeof(node) != NodeBytes {
 		return checkLayout[N]()
 	}
-	return st.add((*rawNode)(unsafe.Pointer(&node)))
-}
-
-// add appends a node. Whatever is rare goes another way.
-func (st *Subtree[H, N]) add(node *rawNode) error {
+	fresh := (*rawNode)(unsafe.Pointer(&node))
 	count := len(st.Nodes)
-	fees, feesCarry := bits.Add64(st.Fees, node.fee, 0)
-	size, sizeCarry := bits.Add64(st.SizeInBytes, node.size, 0)
-	if count == cap(st.Nodes) || feesCarry|sizeCarry != 0 || node.beginsAsPlaceholder() ||
-		st.index != nil || st.stored != nil {
-		return st.addCarefully(node)
+	fees, size := st.Fees+fresh.fee, st.SizeInBytes+fresh.size
+	// Whatever is rare goes another way; a sum below its part has wrapped.
+	if count >= cap(st.Nodes) || fees < fresh.fee || size < fresh.size ||
+		fresh.beginsAsPlaceholder() || st.index != nil || st.stored != nil {
+		return st.addCarefully(fresh)
 	}
 	st.Fees, st.SizeInBytes = fees, size
 	st.Nodes = st.Nodes[:count+1]
-	*(*rawNode)(unsafe.Pointer(&st.Nodes[count])) = *node
+	st.Nodes[count] = node
 	return nil
 }
 

@@ -218,9 +218,50 @@ func appends(rt *blocktier.Runtime, dir string) []*row {
 			}
 			return each(began, nodes), nil
 		}}
-	return []*row{byHand, fresh("Go heap", heap), fresh("anonymous memory", anonymous),
+	return []*row{writing(), inCache(), byHand, fresh("Go heap", heap), fresh("anonymous memory", anonymous),
 		fresh("mapped file", mapped), again("Go heap", heap), again("anonymous memory", anonymous),
 		again("mapped file", mapped), pooled(rt, dir), manyLive(rt, dir)}
+}
+
+// writing is the limit of B1: nothing but writing the nodes to memory that was touched before.
+func writing() *row {
+	all := make([]node, nodes)
+	return &row{ID: "limit", Case: "write the nodes by a plain loop, touched before", N: nodes,
+		Unit: "ns", turn: func() (float64, error) {
+			n := numbered(1)
+			for i := range all {
+				all[i] = n
+			}
+			began := time.Now()
+			for i := range all {
+				all[i] = n
+			}
+			return each(began, nodes), nil
+		}}
+}
+
+// inCache is what appending costs without the memory: again and again to nodes that stay in the
+// second-level cache.
+func inCache() *row {
+	const smallHeight, rounds = 12, 256
+	return &row{ID: "B1", Case: "append, Go heap, 4096 nodes in the cache", N: rounds << smallHeight,
+		Unit: "ns", turn: func() (float64, error) {
+			st, err := subtree.NewTree[hash, node](smallHeight)
+			if err == nil {
+				err = fill(st)
+			}
+			if err != nil {
+				return 0, err
+			}
+			began := time.Now()
+			for range rounds {
+				st.Nodes, st.Fees, st.SizeInBytes = st.Nodes[:0], 0, 0
+				if err := fill(st); err != nil {
+					return 0, err
+				}
+			}
+			return each(began, rounds<<smallHeight), st.Close()
+		}}
 }
 
 // pooled is the row of B1 in a mapped file from a pool that had the time to make it.
