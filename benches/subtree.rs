@@ -251,7 +251,7 @@ fn files<'a>(nodes: &'a [Node], dir: &'a std::path::Path) -> Vec<Row<'a>> {
     let limits = ReadLimits::of_length(read.len() as u64);
     let mapped = move || {
         let reader = Cursor::new(&read[..]);
-        let make = |count| NodeArray::mapped(dir, count, &options);
+        let make = |count| NodeArray::touched(dir, count, &options);
         let (seconds, subtree) = seconds(|| read_subtree(reader, format, &limits, make).unwrap());
         assert_eq!(subtree.nodes().len(), NODES);
         seconds

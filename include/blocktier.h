@@ -779,6 +779,16 @@ blocktier_status_t blocktier_node_array_new(const struct blocktier_runtime_t *ru
                                             void **data,
                                             struct blocktier_error_t *error);
 
+// As blocktier_node_array_new, for an array that will be filled: all of its pages are there when
+// the call returns, for less than first touches would cost later.
+blocktier_status_t blocktier_node_array_touched(const struct blocktier_runtime_t *runtime,
+                                                uint64_t capacity_nodes,
+                                                const char *directory,
+                                                size_t directory_length,
+                                                struct blocktier_node_array_t **out,
+                                                void **data,
+                                                struct blocktier_error_t *error);
+
 // Frees an array; its memory must not be touched any more. Null is fine.
 blocktier_status_t blocktier_node_array_free(struct blocktier_node_array_t *array,
                                              struct blocktier_error_t *error);

@@ -76,6 +76,7 @@ fn mapping_on_a_full_disk_is_an_error_and_no_signal() {
         let error = map(2 << 20).unwrap_err();
         assert!(matches!(error, Error::DiskFull { needed: 2_097_152, .. }), "{error}");
         // What fits can be written to its last byte although the disk is full then.
+        drop(Mapping::touched_file(disk.path(), 1 << 20, &options).unwrap());
         let mapping = map(1 << 20).unwrap();
         for word in mapping.words() {
             word.store(u64::MAX, std::sync::atomic::Ordering::Relaxed);

@@ -19,9 +19,14 @@ type hashIndex struct {
 	array *NodeArray[rawNode] // where the slots are; nil on the Go heap
 }
 
-// newHashIndex indexes nodes, outside the Go heap if there is a runtime and a page to fill. It
-// returns the position of the first node that equals an earlier one, and that one's position; both
-// are -1 when all differ.
+// offHeapBytes is the size from which on an index lies outside the Go heap: a mapping of its own
+// costs a smaller one more, in pages that are looked up, than the collector, which does not walk
+// it.
+const offHeapBytes = 64 << 10
+
+// newHashIndex indexes nodes, outside the Go heap if there is a runtime and it is large. It returns
+// the position of the first node that equals an earlier one, and that one's position; both are -1
+// when all differ.
 func newHashIndex(rt *blocktier.Runtime, nodes []rawNode, expected int) (index *hashIndex,
 	duplicate, first int) {
 	size := 16
@@ -40,7 +45,7 @@ func newHashIndex(rt *blocktier.Runtime, nodes []rawNode, expected int) (index *
 }
 
 func (x *hashIndex) makeSlots(size int) {
-	if x.rt != nil && 4*size >= pageBytes {
+	if x.rt != nil && 4*size >= offHeapBytes {
 		// Where there is no such memory any more, as when the runtime is closed, the heap will do.
 		array, err := NewNodeArray[rawNode](x.rt, (4*size+NodeBytes-1)/NodeBytes, "")
 		if err == nil {

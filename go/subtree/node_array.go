@@ -47,22 +47,33 @@ func NewHeapArray[N any](capacity int) (*NodeArray[N], error) {
 // empty.
 func NewNodeArray[N any](rt *blocktier.Runtime, capacity int, directory string) (*NodeArray[N],
 	error) {
+	return newNodeArray[N](rt, capacity, directory, touchAtOnce(capacity))
+}
+
+func newNodeArray[N any](rt *blocktier.Runtime, capacity int, directory string, touched bool) (
+	*NodeArray[N], error) {
 	if err := checkCapacity[N](capacity); err != nil {
 		return nil, err
 	}
 	if capacity == 0 {
 		return nil, ffi.Errorf(ffi.InvalidArgument, "a mapped array needs at least one node")
 	}
-	given, err := newMemory(rt, capacity, directory)
+	given, err := newMemory(rt, capacity, directory, touched)
 	if err != nil {
 		return nil, err
 	}
 	return arrayIn[N](&mapping{memory: given, logger: rt.Logger()}, capacity), nil
 }
 
-func newMemory(rt *blocktier.Runtime, capacity int, directory string) (given memory, err error) {
+// touchAtOnce says whether an array is so small that its pages are made with it, which costs a third
+// of faulting them in when they are filled. Of larger ones only what is filled takes memory.
+func touchAtOnce(capacity int) bool { return NodeBytes*capacity <= 1<<20 }
+
+// newMemory makes the memory of an array, with all of its pages if touched.
+func newMemory(rt *blocktier.Runtime, capacity int, directory string, touched bool) (given memory,
+	err error) {
 	err = rt.Use(func(native ffi.Runtime) (err error) {
-		given.handle, given.data, err = ffi.NewNodeArray(native, uint64(capacity), directory)
+		given.handle, given.data, err = ffi.NewNodeArray(native, uint64(capacity), directory, touched)
 		return err
 	})
 	return given, err
@@ -80,7 +91,12 @@ func arrayIn[N any](m *mapping, capacity int) *NodeArray[N] {
 // and makes a heap array. Errors in the call itself stay errors.
 func NewNodeArrayOrHeap[N any](rt *blocktier.Runtime, capacity int,
 	directory string) (*NodeArray[N], error) {
-	a, err := NewNodeArray[N](rt, capacity, directory)
+	return newNodeArrayOrHeap[N](rt, capacity, directory, touchAtOnce(capacity))
+}
+
+func newNodeArrayOrHeap[N any](rt *blocktier.Runtime, capacity int, directory string,
+	touched bool) (*NodeArray[N], error) {
+	a, err := newNodeArray[N](rt, capacity, directory, touched)
 	if err == nil || !mayFallBack(rt, err) {
 		return a, err
 	}

@@ -2,7 +2,6 @@ package subtree
 
 import (
 	"sync"
-	"unsafe"
 
 	"github.com/blocktier/blocktier/go"
 	"github.com/blocktier/blocktier/go/internal/ffi"
@@ -26,8 +25,6 @@ type pool struct {
 	// wake asks the goroutine to look; it ends when wake is closed, and closes done.
 	wake, done chan struct{}
 }
-
-const pageBytes = 4096
 
 // NewPool makes a pool for subtrees of up to 2^height nodes, in files without a name in directory
 // or, where that is empty, in anonymous memory. It keeps as many as keep of them spare. It must be
@@ -57,13 +54,7 @@ func NewPool[N any](rt *blocktier.Runtime, height int, directory string, keep in
 
 // fresh is memory that nobody had before, touched.
 func (p *pool) fresh() (memory, error) {
-	given, err := newMemory(p.rt, 1<<p.height, p.directory)
-	if err == nil {
-		for at := 0; at < NodeBytes<<p.height; at += pageBytes {
-			*(*byte)(unsafe.Add(given.data, at)) = 0
-		}
-	}
-	return given, err
+	return newMemory(p.rt, 1<<p.height, p.directory, true)
 }
 
 // look wakes the goroutine, if it does not run anyway. With the lock held, or before it is shared.
@@ -123,7 +114,8 @@ func (p *Pool[N]) Array() (*NodeArray[N], error) {
 		return nil, err
 	}
 	if !found {
-		if given, err = newMemory(p.rt, 1<<p.height, p.directory); err != nil {
+		if given, err = newMemory(p.rt, 1<<p.height, p.directory,
+			touchAtOnce(1<<p.height)); err != nil {
 			return nil, err
 		}
 	}

@@ -29,8 +29,8 @@ func (st *Subtree[H, N]) IsComplete() bool {
 }
 
 // NodeIndex is the position of the first node with this hash, -1 if there is none. The first call
-// builds an index of 8 to 16 bytes per node, outside the Go heap if the nodes are; additions keep
-// it up to date.
+// builds an index of 8 to 16 bytes per node, outside the Go heap if the nodes are and
+// it is large; additions keep it up to date.
 func (st *Subtree[H, N]) NodeIndex(hash H) int {
 	st.mu.Lock()
 	defer st.mu.Unlock()

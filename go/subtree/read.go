@@ -207,6 +207,7 @@ type place[N any] struct {
 	rt    *blocktier.Runtime // nil for the heap
 	dir   string
 	pool  *Pool[N] // nil without one
+	full  bool     // whether what is made next will be filled
 	array *NodeArray[N]
 	nodes []N
 }
@@ -220,7 +221,8 @@ func (p *place[N]) grow(capacity int) error {
 	} else if p.pool != nil && capacity <= 1<<p.pool.height {
 		array, err = p.pool.Array()
 	} else {
-		array, err = NewNodeArrayOrHeap[N](p.rt, capacity, p.dir)
+		touched := p.full || touchAtOnce(capacity)
+		array, err = newNodeArrayOrHeap[N](p.rt, capacity, p.dir, touched)
 	}
 	if err != nil {
 		return err
@@ -242,6 +244,7 @@ func (p *place[N]) more(in *input, total int) error {
 		return nil
 	}
 	if in.left >= 0 {
+		p.full = true
 		return p.grow(total)
 	}
 	return p.grow(min(total, max(firstNodes, 2*cap(p.nodes))))
@@ -319,6 +322,7 @@ func readHashList[N any](in *input, place *place[N]) error {
 			in.left/32, 1<<maxHeight)
 	}
 	total := int(in.left / 32)
+	place.full = true
 	if err := place.grow(total); err != nil {
 		return err
 	}

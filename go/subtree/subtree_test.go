@@ -434,7 +434,7 @@ func TestIndexLiesWhereTheNodesDo(t *testing.T) {
 			switch i {
 			case 500:
 				find(500, 500)
-				expect("a page", 1)
+				expect("small", 0)
 			case 7999:
 				find(7999, 7999)
 				expect("grown", 1)

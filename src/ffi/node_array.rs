@@ -47,6 +47,42 @@ pub unsafe extern "C" fn blocktier_node_array_new(
     data: *mut *mut c_void,
     error: *mut blocktier_error_t,
 ) -> blocktier_status_t {
+    // SAFETY: the caller's promises are ours.
+    unsafe {
+        let directory = (directory, directory_length);
+        make(runtime, capacity_nodes, directory, false, (out, data), error)
+    }
+}
+
+/// As blocktier_node_array_new, for an array that will be filled: all of its pages are there when
+/// the call returns, for less than first touches would cost later.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn blocktier_node_array_touched(
+    runtime: *const blocktier_runtime_t,
+    capacity_nodes: u64,
+    directory: *const c_char,
+    directory_length: usize,
+    out: *mut *mut blocktier_node_array_t,
+    data: *mut *mut c_void,
+    error: *mut blocktier_error_t,
+) -> blocktier_status_t {
+    // SAFETY: the caller's promises are ours.
+    unsafe {
+        let directory = (directory, directory_length);
+        make(runtime, capacity_nodes, directory, true, (out, data), error)
+    }
+}
+
+/// # Safety
+/// As of the entries above.
+unsafe fn make(
+    runtime: *const blocktier_runtime_t,
+    capacity_nodes: u64,
+    (directory, directory_length): (*const c_char, usize),
+    touched: bool,
+    (out, data): (*mut *mut blocktier_node_array_t, *mut *mut c_void),
+    error: *mut blocktier_error_t,
+) -> blocktier_status_t {
     // SAFETY: the caller's promises for the handle, text and outputs.
     unsafe {
         with_runtime(runtime, error, |runtime| {
@@ -56,10 +92,16 @@ pub unsafe extern "C" fn blocktier_node_array_new(
             let capacity = usize::try_from(capacity_nodes)
                 .map_err(|_| Error::InvalidArgument("capacity_nodes is too large".to_owned()))?;
             let mut array = if directory.is_empty() {
-                NodeArray::anonymous(capacity, runtime.settings().huge_pages_of_arrays())?
+                let huge_pages = runtime.settings().huge_pages_of_arrays();
+                let array = NodeArray::anonymous(capacity, huge_pages)?;
+                if touched {
+                    array.populate(0, capacity);
+                }
+                array
             } else {
                 let options = MappingOptions { o_tmpfile: runtime.settings().o_tmpfile };
-                NodeArray::mapped(Path::new(directory), capacity, &options)?
+                let make = if touched { NodeArray::touched } else { NodeArray::mapped };
+                make(Path::new(directory), capacity, &options)?
             };
             let pointer = array.as_mut_ptr();
             data.write(pointer.cast::<c_void>());

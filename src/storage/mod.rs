@@ -26,6 +26,7 @@ mod file_mapping;
 pub mod mapping;
 mod real;
 mod ring;
+mod unlinked;
 
 use std::fmt::Debug;
 use std::os::fd::BorrowedFd;

@@ -62,6 +62,16 @@ impl NodeArray {
         PlainArray::in_file(WHAT, dir, capacity, options).map(Self::over)
     }
 
+    /// As [`mapped`](Self::mapped), for an array that will be filled: its pages are there, at a
+    /// third of what first touches would cost later.
+    ///
+    /// # Errors
+    ///
+    /// As [`mapped`](Self::mapped).
+    pub fn touched(dir: &Path, capacity: usize, options: &MappingOptions) -> Result<Self> {
+        PlainArray::touched_in_file(WHAT, dir, capacity, options).map(Self::over)
+    }
+
     /// As [`mapped`](Self::mapped); if that fails, an array on the heap together with the reason,
     /// which the caller reports as a warning.
     ///
@@ -208,6 +218,7 @@ mod tests {
             NodeArray::anonymous(capacity, HugePages::Off).unwrap(),
             NodeArray::mapped(&dir, capacity, &MappingOptions::default()).unwrap(),
             NodeArray::mapped(&dir, capacity, &without).unwrap(),
+            NodeArray::touched(&dir, capacity, &without).unwrap(),
         ]
     }
 
@@ -242,7 +253,7 @@ mod tests {
     #[test]
     fn says_where_it_lives() {
         let mapped: Vec<bool> = every_kind(1).iter().map(NodeArray::is_mapped).collect();
-        assert_eq!(mapped, [false, false, true, true]);
+        assert_eq!(mapped, [false, false, true, true, true]);
     }
 
     #[test]
@@ -257,6 +268,7 @@ mod tests {
         for capacity in [usize::MAX, usize::MAX / 48, isize::MAX as usize / 48] {
             assert!(matches!(NodeArray::heap(capacity), Err(Error::OutOfMemory { .. })));
             assert!(NodeArray::mapped(&dir, capacity, &options).is_err());
+            assert!(NodeArray::touched(&dir, capacity, &options).is_err());
         }
     }
 

@@ -78,6 +78,17 @@ impl<T: Plain> PlainArray<T> {
         Ok(Self::over(Mapping::unlinked_file(dir, bytes, options)?, length, true))
     }
 
+    /// As `in_file`, with all pages there.
+    pub(super) fn touched_in_file(
+        what: &'static str,
+        dir: &Path,
+        length: usize,
+        options: &MappingOptions,
+    ) -> Result<Self> {
+        let bytes = byte_length::<T>(what, length)?;
+        Ok(Self::over(Mapping::touched_file(dir, bytes, options)?, length, true))
+    }
+
     fn over(mapping: Mapping, length: usize, in_file: bool) -> Self {
         debug_assert!(mapping.len() >= length * size_of::<T>(), "the mapping holds the array");
         // SAFETY: a mapping does not start at address 0.

@@ -6,6 +6,8 @@ package ffi
 #include "blocktier.h"
 #cgo noescape blocktier_node_array_new
 #cgo nocallback blocktier_node_array_new
+#cgo noescape blocktier_node_array_touched
+#cgo nocallback blocktier_node_array_touched
 #cgo noescape blocktier_node_array_free
 #cgo nocallback blocktier_node_array_free
 */
@@ -17,14 +19,21 @@ import "unsafe"
 type NodeArray struct{ handle *C.blocktier_node_array_t }
 
 // NewNodeArray reserves and maps capacity nodes: an unlinked file in directory, or anonymous memory
-// where it is empty.
-func NewNodeArray(runtime Runtime, capacity uint64, directory string) (NodeArray, unsafe.Pointer,
-	error) {
+// where it is empty. With touched all pages are there at once.
+func NewNodeArray(runtime Runtime, capacity uint64, directory string, touched bool) (NodeArray,
+	unsafe.Pointer, error) {
 	var failure C.blocktier_error_t
 	var handle *C.blocktier_node_array_t
 	var data unsafe.Pointer
-	status := C.blocktier_node_array_new(runtime.handle, C.uint64_t(capacity), textOf(directory),
-		C.size_t(len(directory)), &handle, &data, &failure)
+	var status C.blocktier_status_t
+	nodes, length := C.uint64_t(capacity), C.size_t(len(directory))
+	if touched {
+		status = C.blocktier_node_array_touched(runtime.handle, nodes, textOf(directory), length,
+			&handle, &data, &failure)
+	} else {
+		status = C.blocktier_node_array_new(runtime.handle, nodes, textOf(directory), length,
+			&handle, &data, &failure)
+	}
 	return NodeArray{handle}, data, check(status, &failure)
 }
 

@@ -181,7 +181,7 @@ func (TxMap) UpdateSubtreeIndexBatch([]byte, int, uint16, uint32, []byte) (int, 
 }
 
 // NewNodeArray fails: this build has no library.
-func NewNodeArray(Runtime, uint64, string) (NodeArray, unsafe.Pointer, error) {
+func NewNodeArray(Runtime, uint64, string, bool) (NodeArray, unsafe.Pointer, error) {
 	return NodeArray{}, nil, errMissing
 }
 

@@ -16,7 +16,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::ring::{Read, RingPool};
-use super::{CreateOptions, FileRead, ReadRequest, Storage, StorageFile, mapping};
+use super::{CreateOptions, FileRead, ReadRequest, Storage, StorageFile, unlinked};
 use crate::events::{EventLevel, EventRing};
 use crate::settings::RuntimeSettings;
 use crate::{Error, Result};
@@ -106,7 +106,7 @@ impl RealStorage {
 
     /// Reserves a new file's space; where the file system cannot, checks that there is room now.
     fn allocate(&self, file: &File, path: &Path, bytes: u64) -> Result<()> {
-        match mapping::reserve(file, bytes) {
+        match unlinked::reserve(file, bytes) {
             Ok(()) => Ok(()),
             Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
                 Err(disk_full(path, bytes, errno))
