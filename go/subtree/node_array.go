@@ -73,7 +73,8 @@ func touchAtOnce(capacity int) bool { return NodeBytes*capacity <= 1<<20 }
 func newMemory(rt *blocktier.Runtime, capacity int, directory string, touched bool) (given memory,
 	err error) {
 	err = rt.Use(func(native ffi.Runtime) (err error) {
-		given.handle, given.data, err = ffi.NewNodeArray(native, uint64(capacity), directory, touched)
+		given.handle, given.data, err = ffi.NewNodeArray(native, uint64(capacity), directory,
+			touched)
 		return err
 	})
 	return given, err
