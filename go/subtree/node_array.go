@@ -65,8 +65,8 @@ func newNodeArray[N any](rt *blocktier.Runtime, capacity int, directory string, 
 	return arrayIn[N](&mapping{memory: given, logger: rt.Logger()}, capacity), nil
 }
 
-// touchAtOnce says whether an array is so small that its pages are made with it, which costs a third
-// of faulting them in when they are filled. Of larger ones only what is filled takes memory.
+// touchAtOnce says whether an array is so small that its pages are made with it, which costs a
+// third of faulting them in when they are filled. Of larger ones only what is filled takes memory.
 func touchAtOnce(capacity int) bool { return NodeBytes*capacity <= 1<<20 }
 
 // newMemory makes the memory of an array, with all of its pages if touched.

@@ -219,7 +219,8 @@ func appends(rt *blocktier.Runtime, dir string) []*row {
 			return each(began, nodes), nil
 		}}
 	return []*row{writing(), inCache(), byHand, fresh("Go heap", heap),
-		fresh("anonymous memory", anonymous), fresh("mapped file", mapped), again("Go heap", heap), again("anonymous memory", anonymous),
+		fresh("anonymous memory", anonymous), fresh("mapped file", mapped),
+		again("Go heap", heap), again("anonymous memory", anonymous),
 		again("mapped file", mapped), pooled(rt, dir), manyLive(rt, dir)}
 }
 
