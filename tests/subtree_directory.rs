@@ -212,6 +212,21 @@ fn whatever_fails_the_name_has_a_whole_file() {
 }
 
 #[test]
+fn a_directory_that_cannot_be_swept_is_an_error_and_free_again() {
+    for step in [FaultOp::ReadDir, FaultOp::RemoveFile] {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(".a.0.new"), "left").unwrap();
+        std::fs::write(dir.path().join("other"), "kept").unwrap();
+        let faults = FaultStorage::new(real());
+        faults.fail_nth(step, 1, 5);
+        let error = SubtreeDirectory::open(Arc::new(faults), dir.path()).unwrap_err();
+        assert_eq!(error.os_errno(), 5, "{step:?}: {error}");
+        let directory = open(dir.path()).unwrap();
+        assert_eq!(names(directory.path()), ["other"], "swept, and nothing else");
+    }
+}
+
+#[test]
 fn a_full_disk_is_an_error_before_anything_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let (faults, directory) = faulty(&dir);
