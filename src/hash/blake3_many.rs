@@ -93,7 +93,7 @@ pub struct Blake3 {
     wide: Option<Wide>,
 }
 
-/// Of the process; `Auto` until the first use.
+/// Of the process; `Auto` until one is selected.
 static SELECTED: AtomicU8 = AtomicU8::new(Blake3Kernel::Auto as u8);
 
 impl Blake3 {
@@ -147,15 +147,8 @@ impl Blake3 {
     #[must_use]
     pub fn selected() -> Self {
         let kernel = Blake3Kernel::of_code(SELECTED.load(Ordering::Relaxed));
-        if let Some(selected) = Self::detect(kernel) {
-            return selected;
-        }
-        let fastest = Self::new(Blake3Kernel::Auto).unwrap_or(Self::CRATE);
-        // Unless another thread has selected one in between; the next call returns that.
-        let auto = Blake3Kernel::Auto as u8;
-        let (new, ordering) = (fastest.kernel as u8, Ordering::Relaxed);
-        let _ = SELECTED.compare_exchange(auto, new, ordering, ordering);
-        fastest
+        let fastest = || Self::new(Blake3Kernel::Auto).unwrap_or(Self::CRATE);
+        Self::detect(kernel).unwrap_or_else(fastest)
     }
 
     /// Makes this the kernel of the whole process.

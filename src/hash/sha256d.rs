@@ -107,7 +107,7 @@ pub struct Sha256d {
     narrow: Narrow,
 }
 
-/// Of the process; `Auto` until the first use.
+/// Of the process; `Auto` until one is selected.
 static SELECTED: AtomicU8 = AtomicU8::new(Sha256dKernel::Auto as u8);
 
 impl Sha256d {
@@ -165,15 +165,8 @@ impl Sha256d {
     #[must_use]
     pub fn selected() -> Self {
         let kernel = Sha256dKernel::of_code(SELECTED.load(Ordering::Relaxed));
-        if let Some(selected) = Self::detect(kernel) {
-            return selected;
-        }
-        let fastest = Self::new(Sha256dKernel::Auto).unwrap_or(Self::PORTABLE);
-        // Unless another thread has selected one in between; the next call returns that.
-        let auto = Sha256dKernel::Auto as u8;
-        let (new, ordering) = (fastest.kernel as u8, Ordering::Relaxed);
-        let _ = SELECTED.compare_exchange(auto, new, ordering, ordering);
-        fastest
+        let fastest = || Self::new(Sha256dKernel::Auto).unwrap_or(Self::PORTABLE);
+        Self::detect(kernel).unwrap_or_else(fastest)
     }
 
     /// Makes this the kernel of the whole process.
