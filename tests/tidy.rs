@@ -340,7 +340,7 @@ fn contract_lists_every_status_and_format_kind() {
             missing.push(row);
         }
     }
-    let kinds = variants("src/subtree/format_error.rs", "pub enum FormatKind {");
+    let kinds = variants("src/subtree/formats/format_error.rs", "pub enum FormatKind {");
     assert!(kinds.len() >= 18, "{kinds:?}");
     for (number, name) in &kinds {
         if !text.lines().any(|line| line.contains(&format!("| {number} | ")) && !line.contains('`'))

@@ -13,12 +13,12 @@ use super::codec::{
     check_hash_list_length, check_magic, hash_list_header, trailing_bytes, truncated, zero_nodes,
 };
 use super::format_error::{FormatError, FormatKind, check_count};
-use super::leaves::LeafBytes;
-use super::node::Node;
-use super::node_array::NodeArray;
-use super::plain_array::reserved_vec;
-use super::verify::Verify;
 use crate::error::{Error, Result};
+use crate::subtree::check::verify::Verify;
+use crate::subtree::nodes::node::Node;
+use crate::subtree::nodes::node_array::NodeArray;
+use crate::subtree::nodes::plain_array::reserved_vec;
+use crate::subtree::tree::leaves::LeafBytes;
 use crate::types::Hash;
 
 /// Largest single read, so that a mapped array is filled while its pages are still in the cache.
@@ -69,7 +69,7 @@ impl Subtree {
     ///
     /// # Errors
     ///
-    /// As [`inspect`](super::inspect); [`Error::OutOfMemory`].
+    /// As [`inspect`](crate::subtree::inspect); [`Error::OutOfMemory`].
     pub fn from_bytes(bytes: &[u8], format: SubtreeFormat) -> Result<Self> {
         read_subtree(bytes, format, &ReadLimits::of_length(bytes.len() as u64), NodeArray::heap)
     }
@@ -140,7 +140,7 @@ impl Subtree {
 ///
 /// # Errors
 ///
-/// [`Error::Format`] as [`inspect`](super::inspect), and `CountTooLarge` above the limit;
+/// [`Error::Format`] as [`inspect`](crate::subtree::inspect), and `CountTooLarge` above the limit;
 /// [`Error::Io`] from the reader; what `make_array` returns; [`Error::OutOfMemory`].
 pub fn read_subtree<R: Read>(
     reader: R,

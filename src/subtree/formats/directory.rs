@@ -2,7 +2,7 @@
 //!
 //! Reading a subtree copies it; mapping its file does not, but a mapped file that somebody shortens
 //! ends the process. So files are mapped only where that cannot happen: see the invariants F1 to F4
-//! in docs/design.md. Files elsewhere are read, see [`read_subtree`](super::read_subtree).
+//! in docs/design.md. Files elsewhere are read, see [`read_subtree`](crate::subtree::read_subtree).
 //!
 //! Threads: everything may be called concurrently.
 
@@ -15,11 +15,11 @@ use super::codec::{
     SubtreeFormat, SubtreeHeader, SubtreeParts, SubtreeView, encoded_length, write_subtree,
 };
 use super::format_error::FormatError;
-use super::leaves::LeafBytes;
 use crate::error::{Error, Result};
 use crate::storage::{
     CreateOptions, DirLock, FileMapping, Storage, StorageFile, check_directory, check_ours,
 };
+use crate::subtree::tree::leaves::LeafBytes;
 
 const PURPOSE: &str = "subtree directory";
 
@@ -124,9 +124,10 @@ impl SubtreeDirectory {
     ///
     /// # Errors
     ///
-    /// [`Error::Format`] as [`inspect`](super::inspect), with the path; [`Error::InvalidArgument`]
-    /// as [`store`](Self::store); [`Error::Unsupported`] if it is not a regular file with this one
-    /// name that we alone can change; [`Error::Io`]; [`Error::OutOfMemory`].
+    /// [`Error::Format`] as [`inspect`](crate::subtree::inspect), with the path;
+    /// [`Error::InvalidArgument`] as [`store`](Self::store); [`Error::Unsupported`] if it is not a
+    /// regular file with this one name that we alone can change; [`Error::Io`];
+    /// [`Error::OutOfMemory`].
     pub fn map(&self, name: &str, format: SubtreeFormat) -> Result<MappedSubtree> {
         let path = self.file(name)?;
         let mapping = FileMapping::open(&path)?;

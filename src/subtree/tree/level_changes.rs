@@ -6,9 +6,9 @@ use rayon::prelude::*;
 use super::leaves::Leaves;
 use super::levels::MerkleLevels;
 use super::merkle::{BLOCK_LEAVES, PARALLEL_BLOCKS, hash_level};
-use super::plain_array::reserved_vec;
 use crate::error::{Error, Result};
 use crate::hash::Sha256d;
+use crate::subtree::nodes::plain_array::reserved_vec;
 use crate::types::Hash;
 
 impl MerkleLevels {

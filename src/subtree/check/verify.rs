@@ -9,13 +9,15 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::codec::SubtreeView;
 use super::duplicates::Repetitions;
-use super::format_error::{FormatError, FormatKind};
-use super::leaves::{LeafBytes, Leaves};
-use super::merkle;
-use super::node::{COINBASE_PLACEHOLDER, NodeBytes, fee_of, hash_of, size_of_transaction};
 use crate::error::Result;
+use crate::subtree::formats::codec::SubtreeView;
+use crate::subtree::formats::format_error::{FormatError, FormatKind};
+use crate::subtree::nodes::node::{
+    COINBASE_PLACEHOLDER, NodeBytes, fee_of, hash_of, size_of_transaction,
+};
+use crate::subtree::tree::leaves::{LeafBytes, Leaves};
+use crate::subtree::tree::merkle;
 use crate::types::{Hash, display_hex};
 
 /// From so many leaves on the work is shared by all processors.
@@ -245,11 +247,11 @@ fn check_sum(kind: FormatKind, what: &str, stored: u64, sum: u64) -> Result<(), 
     Err(broken(kind, format!("the stored sum of {what} is {stored}, that of the nodes {sum}")))
 }
 
-pub(super) fn fee_sum(nodes: &[NodeBytes]) -> Result<u64, FormatError> {
+pub(in crate::subtree) fn fee_sum(nodes: &[NodeBytes]) -> Result<u64, FormatError> {
     sum(nodes.iter().map(fee_of), FormatKind::FeeSumOverflow, "fees")
 }
 
-pub(super) fn size_sum(nodes: &[NodeBytes]) -> Result<u64, FormatError> {
+pub(in crate::subtree) fn size_sum(nodes: &[NodeBytes]) -> Result<u64, FormatError> {
     sum(nodes.iter().map(size_of_transaction), FormatKind::SizeSumOverflow, "sizes")
 }
 

@@ -6,7 +6,7 @@
 //! Bitcoin's rule an odd last hash of a level is paired with itself; it is not stored twice.
 //!
 //! Threads: shared reads or one writer, by the rules of borrowing. Building spreads over rayon's
-//! pool, in blocks that stay in cache for five levels (see [`merkle`](super::merkle)).
+//! pool, in blocks that stay in cache for five levels (see [`merkle`](crate::subtree::merkle)).
 
 use std::path::Path;
 
@@ -14,10 +14,10 @@ use rayon::prelude::*;
 
 use super::leaves::Leaves;
 use super::merkle::{BLOCK_LEAVES, BLOCK_LEVELS, PARALLEL_BLOCKS, hash_level, height_of};
-use super::plain_array::PlainArray;
 use crate::error::{Error, Result};
 use crate::hash::{Sha256d, sha256d_pair};
 use crate::storage::{HugePages, MappingOptions};
+use crate::subtree::nodes::plain_array::PlainArray;
 use crate::types::Hash;
 
 const WHAT: &str = "Merkle levels";
@@ -37,9 +37,9 @@ const ANONYMOUS_HASHES: usize = (4 << 20) / size_of::<Hash>();
 /// ```
 #[derive(Debug)]
 pub struct MerkleLevels {
-    pub(super) hashes: PlainArray<Hash>,
-    pub(super) capacity: usize,
-    pub(super) leaves: usize,
+    pub(in crate::subtree) hashes: PlainArray<Hash>,
+    pub(in crate::subtree) capacity: usize,
+    pub(in crate::subtree) leaves: usize,
 }
 
 /// Where levels are kept.
@@ -55,16 +55,16 @@ pub enum LevelsMemory<'a> {
 
 /// The place of one level in the array.
 #[derive(Clone, Copy)]
-pub(super) struct Level {
-    pub(super) start: usize,
+pub(in crate::subtree) struct Level {
+    pub(in crate::subtree) start: usize,
     /// Hashes of this level at full capacity.
     room: usize,
     /// Hashes that it has.
-    pub(super) width: usize,
+    pub(in crate::subtree) width: usize,
 }
 
 impl Level {
-    pub(super) fn above(self) -> Self {
+    pub(in crate::subtree) fn above(self) -> Self {
         Self {
             start: self.start + self.room,
             room: self.room.div_ceil(2),
@@ -97,7 +97,7 @@ impl MerkleLevels {
     ///
     /// # Errors
     ///
-    /// As [`heap`](Self::heap) and [`NodeArray::mapped`](super::NodeArray::mapped).
+    /// As [`heap`](Self::heap) and [`NodeArray::mapped`](crate::subtree::NodeArray::mapped).
     pub fn mapped<L: Leaves + ?Sized>(
         dir: &Path,
         leaves: &L,
@@ -111,7 +111,7 @@ impl MerkleLevels {
     /// # Errors
     ///
     /// [`Error::InvalidArgument`] without leaves or with more than `capacity`; as
-    /// [`heap`](Self::heap) and [`NodeArray::mapped`](super::NodeArray::mapped).
+    /// [`heap`](Self::heap) and [`NodeArray::mapped`](crate::subtree::NodeArray::mapped).
     pub fn with_capacity<L: Leaves + ?Sized>(
         leaves: &L,
         capacity: usize,
@@ -250,11 +250,11 @@ impl MerkleLevels {
     }
 
     /// The level of the leaves.
-    pub(super) const fn lowest(&self) -> Level {
+    pub(in crate::subtree) const fn lowest(&self) -> Level {
         Level { start: 0, room: self.capacity, width: self.leaves }
     }
 
-    pub(super) fn check_index(&self, index: usize) -> Result<()> {
+    pub(in crate::subtree) fn check_index(&self, index: usize) -> Result<()> {
         if index < self.leaves {
             return Ok(());
         }

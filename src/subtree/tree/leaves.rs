@@ -1,7 +1,7 @@
 //! Where the leaves of a Merkle tree come from: hashes, nodes, or bytes of either.
 
-use super::node::{Node, NodeBytes, hash_of};
 use crate::hash::HashPairs;
+use crate::subtree::nodes::node::{Node, NodeBytes, hash_of};
 use crate::types::Hash;
 
 /// A sequence of leaf hashes. Implemented for slices of hashes, nodes and node bytes.

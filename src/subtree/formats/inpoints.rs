@@ -10,8 +10,8 @@
 
 use super::codec::{Fields, trailing_bytes};
 use super::format_error::{FormatError, check_count};
-use super::plain_array::reserved_vec;
 use crate::error::{Error, Result};
+use crate::subtree::nodes::plain_array::reserved_vec;
 use crate::types::Hash;
 
 /// An output of a transaction.

@@ -12,20 +12,20 @@
 use rayon::prelude::*;
 
 use super::leaves::{Leaves, ReplacedFirst};
-use super::node::Node;
-use super::plain_array::reserved_vec;
 use crate::error::{Error, Result};
 use crate::hash::{HashPairs, Sha256d, sha256d_pair};
+use crate::subtree::nodes::node::Node;
+use crate::subtree::nodes::plain_array::reserved_vec;
 use crate::types::Hash;
 
 /// Levels above the leaves of a block that are computed while it is in cache.
-pub(super) const BLOCK_LEVELS: usize = 5;
-pub(super) const BLOCK_LEAVES: usize = 512;
+pub(in crate::subtree) const BLOCK_LEVELS: usize = 5;
+pub(in crate::subtree) const BLOCK_LEAVES: usize = 512;
 /// Hashes that a full block leaves for the next round.
 const BLOCK_ROOTS: usize = BLOCK_LEAVES >> BLOCK_LEVELS;
 
 /// Blocks from which on the work is spread over threads.
-pub(super) const PARALLEL_BLOCKS: usize = 8;
+pub(in crate::subtree) const PARALLEL_BLOCKS: usize = 8;
 
 /// The tallest tree a height may name; leaf counts are 64-bit.
 pub const MAX_HEIGHT: u32 = 63;
@@ -167,7 +167,11 @@ pub fn block_root(subtree_roots: &[Hash], height: u32, last_leaves: u64) -> Resu
     }
 }
 
-pub(super) fn check_shape(subtrees: usize, height: u32, last_leaves: u64) -> Result<()> {
+pub(in crate::subtree) fn check_shape(
+    subtrees: usize,
+    height: u32,
+    last_leaves: u64,
+) -> Result<()> {
     if subtrees == 0 {
         return Err(Error::InvalidArgument("a block without subtrees has no root".into()));
     }
@@ -242,7 +246,7 @@ fn hash_leaves<L: Leaves + ?Sized>(
 }
 
 /// One level from the one below it. `out` has half as many hashes as `level`, rounded up.
-pub(super) fn hash_level(kernel: Sha256d, level: &[Hash], out: &mut [Hash]) {
+pub(in crate::subtree) fn hash_level(kernel: Sha256d, level: &[Hash], out: &mut [Hash]) {
     let pairs = HashPairs::of_hashes(level);
     let (paired, odd) = out.split_at_mut(pairs.count());
     kernel.hash_pairs(&pairs, paired);

@@ -20,7 +20,10 @@ use super::node::Node;
 /// # Safety
 ///
 /// No padding, no pointers, no invalid bit patterns, alignment of at most a page.
-pub(super) unsafe trait Plain: Copy + Send + Sync + 'static {}
+pub(in crate::subtree) unsafe trait Plain:
+    Copy + Send + Sync + 'static
+{
+}
 
 // SAFETY: bytes and integers without padding, alignment 8 (asserted in node.rs).
 unsafe impl Plain for Node {}
@@ -41,7 +44,7 @@ enum Owner {
 
 /// `length` elements that start as zero bytes.
 #[derive(Debug)]
-pub(super) struct PlainArray<T: Plain> {
+pub(in crate::subtree) struct PlainArray<T: Plain> {
     start: NonNull<T>,
     length: usize,
     owner: Owner,
@@ -53,7 +56,7 @@ unsafe impl<T: Plain> Send for PlainArray<T> {}
 unsafe impl<T: Plain> Sync for PlainArray<T> {}
 
 impl<T: Plain> PlainArray<T> {
-    pub(super) fn heap(what: &'static str, length: usize) -> Result<Self> {
+    pub(in crate::subtree) fn heap(what: &'static str, length: usize) -> Result<Self> {
         byte_length::<T>(what, length)?;
         let layout = Layout::array::<T>(length).map_err(|_| refused(what, u64::MAX))?;
         // SAFETY: the layout is not empty: byte_length refuses 0, and no Plain type is empty.
@@ -63,12 +66,16 @@ impl<T: Plain> PlainArray<T> {
         Ok(Self { start, length, owner: Owner::Heap(layout) })
     }
 
-    pub(super) fn anonymous(what: &'static str, length: usize, huge: HugePages) -> Result<Self> {
+    pub(in crate::subtree) fn anonymous(
+        what: &'static str,
+        length: usize,
+        huge: HugePages,
+    ) -> Result<Self> {
         let mapping = Mapping::anonymous(byte_length::<T>(what, length)?, huge)?;
         Ok(Self::over(mapping, length, false))
     }
 
-    pub(super) fn in_file(
+    pub(in crate::subtree) fn in_file(
         what: &'static str,
         dir: &Path,
         length: usize,
@@ -79,7 +86,7 @@ impl<T: Plain> PlainArray<T> {
     }
 
     /// As `in_file`, with all pages there.
-    pub(super) fn touched_in_file(
+    pub(in crate::subtree) fn touched_in_file(
         what: &'static str,
         dir: &Path,
         length: usize,
@@ -97,12 +104,12 @@ impl<T: Plain> PlainArray<T> {
         Self { start, length, owner: Owner::Pages { mapping, in_file } }
     }
 
-    pub(super) fn is_in_file(&self) -> bool {
+    pub(in crate::subtree) fn is_in_file(&self) -> bool {
         matches!(self.owner, Owner::Pages { in_file: true, .. })
     }
 
     /// Faults the elements of `from..to` in ahead of use. False where the system cannot.
-    pub(super) fn populate(&self, from: usize, to: usize) -> bool {
+    pub(in crate::subtree) fn populate(&self, from: usize, to: usize) -> bool {
         match &self.owner {
             Owner::Heap(_) => false,
             Owner::Pages { mapping, .. } => {
@@ -112,11 +119,11 @@ impl<T: Plain> PlainArray<T> {
         }
     }
 
-    pub(super) fn as_ptr(&self) -> *const T {
+    pub(in crate::subtree) fn as_ptr(&self) -> *const T {
         self.start.as_ptr()
     }
 
-    pub(super) fn as_mut_ptr(&mut self) -> *mut T {
+    pub(in crate::subtree) fn as_mut_ptr(&mut self) -> *mut T {
         self.start.as_ptr()
     }
 }

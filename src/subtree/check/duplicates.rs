@@ -11,10 +11,10 @@
 
 use rayon::prelude::*;
 
-use super::leaves::Leaves;
-use super::plain_array::{PlainArray, reserved_vec};
 use crate::error::{Error, Result};
 use crate::hash::keyed::KeyedHasher;
+use crate::subtree::nodes::plain_array::{PlainArray, reserved_vec};
+use crate::subtree::tree::leaves::Leaves;
 use crate::types::Hash;
 
 /// From so many on the work is shared by all processors.
@@ -27,7 +27,7 @@ const MAX_PARTS: usize = 1 << 10;
 
 /// What was found. Of several of a kind, the one whose first number is the least.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Repetitions {
+pub(in crate::subtree) struct Repetitions {
     /// A leaf that equals an earlier one, and that one.
     pub leaf: Option<(usize, usize)>,
     /// A listed hash that is no leaf.

@@ -4,11 +4,11 @@
 //! the number of leaves, must come from the checker's own trusted source: with the number of leaves
 //! fixed, an inner node cannot pass for a leaf and no index beyond the last leaf is accepted.
 
-use super::levels::MerkleLevels;
-use super::merkle::{block_root, check_shape, height_of, root_padded};
-use super::plain_array::reserved_vec;
 use crate::error::{Error, Result};
 use crate::hash::sha256d_pair;
+use crate::subtree::nodes::plain_array::reserved_vec;
+use crate::subtree::tree::levels::MerkleLevels;
+use crate::subtree::tree::merkle::{block_root, check_shape, height_of, root_padded};
 use crate::types::Hash;
 
 /// Hashes `leaf` up through `siblings`; the bits of `index`, lowest first, say on which side it

@@ -1,11 +1,11 @@
 //! Proofs of many leaves of one tree.
 
-use super::leaves::Leaves;
-use super::levels::MerkleLevels;
-use super::plain_array::reserved_vec;
 use super::proof::MerkleProof;
 use crate::error::{Error, Result};
 use crate::storage::HugePages;
+use crate::subtree::nodes::plain_array::reserved_vec;
+use crate::subtree::tree::leaves::Leaves;
+use crate::subtree::tree::levels::MerkleLevels;
 use crate::types::Hash;
 
 /// Proofs of several leaves of one tree, in one piece of memory.

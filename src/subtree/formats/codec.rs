@@ -11,23 +11,23 @@
 //! end are those of conflicting transactions. Nodes start at offset 56 or 64, aligned to 8 either
 //! way, so that a mapped file needs no copy. Everything is checked against the bytes present before
 //! it is believed: a [`SubtreeView`] exists only over bytes whose sizes agree to the last one.
-//! Content is another matter, see [`Verify`](super::Verify).
+//! Content is another matter, see [`Verify`](crate::subtree::Verify).
 
 use std::io::Write;
 use std::path::Path;
 
 use super::format_error::{FormatError, FormatKind, check_count};
-use super::leaves::{LeafBytes, Leaves};
-use super::merkle;
-use super::node::Node;
 use crate::error::{Error, Result};
+use crate::subtree::nodes::node::Node;
+use crate::subtree::tree::leaves::{LeafBytes, Leaves};
+use crate::subtree::tree::merkle;
 use crate::types::Hash;
 
 /// The eight bytes before a subtree in the form with magic.
 pub const MAGIC: [u8; 8] = *b"S-1.0   ";
 
 /// Bytes of root, fees, size and count.
-pub(super) const HEADER_BYTES: usize = 56;
+pub(in crate::subtree) const HEADER_BYTES: usize = 56;
 
 /// How a subtree is written. Nothing in the bytes tells plain from hash list: the reader must know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,9 +101,9 @@ pub fn encoded_length(format: SubtreeFormat, nodes: u64, conflicting: u64) -> Op
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct SubtreeView<'a> {
-    pub(super) header: SubtreeHeader,
-    pub(super) leaves: LeafBytes<'a>,
-    pub(super) conflicting: &'a [Hash],
+    pub(in crate::subtree) header: SubtreeHeader,
+    pub(in crate::subtree) leaves: LeafBytes<'a>,
+    pub(in crate::subtree) conflicting: &'a [Hash],
 }
 
 impl<'a> SubtreeView<'a> {
@@ -227,8 +227,8 @@ impl<'a> SubtreeParts<'a> {
         let bytes = Node::as_bytes(nodes);
         Ok(Self {
             root: merkle::root_of_nodes(nodes)?,
-            fees: super::verify::fee_sum(bytes)?,
-            size_in_bytes: super::verify::size_sum(bytes)?,
+            fees: crate::subtree::check::verify::fee_sum(bytes)?,
+            size_in_bytes: crate::subtree::check::verify::size_sum(bytes)?,
             nodes,
             conflicting,
         })
@@ -309,13 +309,13 @@ pub fn write_subtree<W: Write + ?Sized>(
 }
 
 /// A writer that counts and names the place of an error.
-pub(super) struct Output<'a, W: ?Sized> {
-    pub(super) writer: &'a mut W,
-    pub(super) offset: u64,
+pub(in crate::subtree) struct Output<'a, W: ?Sized> {
+    pub(in crate::subtree) writer: &'a mut W,
+    pub(in crate::subtree) offset: u64,
 }
 
 impl<W: Write + ?Sized> Output<'_, W> {
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(in crate::subtree) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.writer
             .write_all(bytes)
             .map_err(|error| Error::io("write", Path::new(STREAM), Some(self.offset), error))?;
@@ -325,16 +325,20 @@ impl<W: Write + ?Sized> Output<'_, W> {
 }
 
 /// What stands for the path in errors of readers and writers, which have none.
-pub(super) const STREAM: &str = "(stream)";
+pub(in crate::subtree) const STREAM: &str = "(stream)";
 
 /// A cursor that names the field at which the bytes end.
-pub(super) struct Fields<'a> {
-    pub(super) bytes: &'a [u8],
-    pub(super) offset: usize,
+pub(in crate::subtree) struct Fields<'a> {
+    pub(in crate::subtree) bytes: &'a [u8],
+    pub(in crate::subtree) offset: usize,
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn take(&mut self, length: usize, what: &str) -> Result<&'a [u8], FormatError> {
+    pub(in crate::subtree) fn take(
+        &mut self,
+        length: usize,
+        what: &str,
+    ) -> Result<&'a [u8], FormatError> {
         let rest = &self.bytes[self.offset..];
         let Some((field, _)) = rest.split_at_checked(length) else {
             return Err(truncated(what, self.offset as u64));
@@ -343,31 +347,34 @@ impl<'a> Fields<'a> {
         Ok(field)
     }
 
-    pub(super) fn array<const N: usize>(&mut self, what: &str) -> Result<&'a [u8; N], FormatError> {
+    pub(in crate::subtree) fn array<const N: usize>(
+        &mut self,
+        what: &str,
+    ) -> Result<&'a [u8; N], FormatError> {
         let offset = self.offset as u64;
         self.take(N, what)?.first_chunk().ok_or_else(|| truncated(what, offset))
     }
 
-    pub(super) fn word(&mut self, what: &str) -> Result<u64, FormatError> {
+    pub(in crate::subtree) fn word(&mut self, what: &str) -> Result<u64, FormatError> {
         Ok(u64::from_le_bytes(*self.array(what)?))
     }
 }
 
-pub(super) fn truncated(what: &str, offset: u64) -> FormatError {
+pub(in crate::subtree) fn truncated(what: &str, offset: u64) -> FormatError {
     let detail = format!("the input ends within the {what} at offset {offset}");
     FormatError::new(FormatKind::Truncated, detail)
 }
 
-pub(super) fn trailing_bytes(offset: u64) -> FormatError {
+pub(in crate::subtree) fn trailing_bytes(offset: u64) -> FormatError {
     let detail = format!("bytes follow the last field, which ends at offset {offset}");
     FormatError::new(FormatKind::TrailingBytes, detail)
 }
 
-pub(super) fn zero_nodes() -> FormatError {
+pub(in crate::subtree) fn zero_nodes() -> FormatError {
     FormatError::new(FormatKind::ZeroNodes, "a subtree has at least one node")
 }
 
-pub(super) fn check_magic(found: &[u8; 8]) -> Result<(), FormatError> {
+pub(in crate::subtree) fn check_magic(found: &[u8; 8]) -> Result<(), FormatError> {
     if *found == MAGIC {
         return Ok(());
     }
@@ -379,7 +386,7 @@ pub(super) fn check_magic(found: &[u8; 8]) -> Result<(), FormatError> {
     Err(FormatError::new(FormatKind::BadMagic, detail))
 }
 
-pub(super) fn check_hash_list_length(bytes: u64) -> Result<(), FormatError> {
+pub(in crate::subtree) fn check_hash_list_length(bytes: u64) -> Result<(), FormatError> {
     let (kind, detail) = match bytes {
         0 => (FormatKind::Empty, "a hash list of 0 bytes".to_owned()),
         _ if !bytes.is_multiple_of(32) => {
@@ -390,7 +397,7 @@ pub(super) fn check_hash_list_length(bytes: u64) -> Result<(), FormatError> {
     Err(FormatError::new(kind, detail))
 }
 
-pub(super) fn hash_list_header(hashes: usize) -> SubtreeHeader {
+pub(in crate::subtree) fn hash_list_header(hashes: usize) -> SubtreeHeader {
     SubtreeHeader {
         format: SubtreeFormat::HashList,
         root: None,

@@ -72,17 +72,17 @@ impl Node {
 }
 
 /// The hash in a node's bytes.
-pub(super) fn hash_of(bytes: &NodeBytes) -> &Hash {
+pub(in crate::subtree) fn hash_of(bytes: &NodeBytes) -> &Hash {
     &bytes.as_chunks().0[0]
 }
 
 /// The fee in a node's bytes, in satoshis.
-pub(super) fn fee_of(bytes: &NodeBytes) -> u64 {
+pub(in crate::subtree) fn fee_of(bytes: &NodeBytes) -> u64 {
     word(bytes, 32)
 }
 
 /// The transaction's size in a node's bytes.
-pub(super) fn size_of_transaction(bytes: &NodeBytes) -> u64 {
+pub(in crate::subtree) fn size_of_transaction(bytes: &NodeBytes) -> u64 {
     word(bytes, 40)
 }
 

@@ -4,10 +4,10 @@
 //! What is left goes from left to right, level by level from the leaves up. docs/format.md has the
 //! bytes.
 
-use super::levels::MerkleLevels;
-use super::plain_array::reserved_vec;
 use crate::error::{Error, Result};
 use crate::hash::sha256d_pair;
+use crate::subtree::nodes::plain_array::reserved_vec;
+use crate::subtree::tree::levels::MerkleLevels;
 use crate::types::Hash;
 
 const WHAT: &str = "compact proof";
