@@ -3,7 +3,7 @@
 //!
 //! The order is fixed, so that a file with several faults always gives the same first error: root,
 //! fee sum, size sum, placeholder, zero hashes, duplicate leaves, conflicting hashes. Memory: one
-//! hash per 512 leaves for the root, 8 to 24 bytes per leaf for duplicates and conflicting hashes.
+//! hash per 512 leaves for the root, 8 to 40 bytes per leaf for duplicates and conflicting hashes.
 
 use std::ops::Range;
 
@@ -11,11 +11,11 @@ use rayon::prelude::*;
 
 use super::duplicates::Repetitions;
 use crate::error::Result;
-use crate::subtree::formats::codec::SubtreeView;
+use crate::subtree::formats::codec::{SubtreeFormat, SubtreeView};
 use crate::subtree::formats::format_error::{FormatError, FormatKind};
-use crate::subtree::nodes::node::{
-    COINBASE_PLACEHOLDER, NodeBytes, fee_of, hash_of, size_of_transaction,
-};
+use crate::subtree::formats::reader::Subtree;
+use crate::subtree::formats::sums::{fee_sum, size_sum};
+use crate::subtree::nodes::node::{COINBASE_PLACEHOLDER, fee_of, hash_of, size_of_transaction};
 use crate::subtree::tree::leaves::{LeafBytes, Leaves};
 use crate::subtree::tree::merkle;
 use crate::types::{Hash, display_hex};
@@ -150,6 +150,24 @@ impl SubtreeView<'_> {
     }
 }
 
+impl Subtree {
+    /// Makes the checks of `options`, see [`SubtreeView::verify`].
+    ///
+    /// # Errors
+    ///
+    /// As [`SubtreeView::verify`].
+    pub fn verify(&mut self, options: &Verify) -> Result<Option<Hash>> {
+        // The nodes of a list have no fees and sizes to add.
+        let is_list = self.header().format == SubtreeFormat::HashList;
+        let options = Verify { sums: options.sums && !is_list, ..*options };
+        let root = self.view().verify(&options)?;
+        if options.root && self.header().root.is_some() {
+            self.root_was_found_right();
+        }
+        Ok(root)
+    }
+}
+
 /// What one look at each leaf gives.
 #[derive(Debug, Clone, Copy)]
 struct Scan {
@@ -245,26 +263,4 @@ fn check_sum(kind: FormatKind, what: &str, stored: u64, sum: u64) -> Result<(), 
         return Ok(());
     }
     Err(broken(kind, format!("the stored sum of {what} is {stored}, that of the nodes {sum}")))
-}
-
-pub(in crate::subtree) fn fee_sum(nodes: &[NodeBytes]) -> Result<u64, FormatError> {
-    sum(nodes.iter().map(fee_of), FormatKind::FeeSumOverflow, "fees")
-}
-
-pub(in crate::subtree) fn size_sum(nodes: &[NodeBytes]) -> Result<u64, FormatError> {
-    sum(nodes.iter().map(size_of_transaction), FormatKind::SizeSumOverflow, "sizes")
-}
-
-fn sum(
-    values: impl Iterator<Item = u64>,
-    overflow: FormatKind,
-    what: &str,
-) -> Result<u64, FormatError> {
-    let mut sum = 0u64;
-    for (index, value) in values.enumerate() {
-        sum = sum.checked_add(value).ok_or_else(|| {
-            broken(overflow, format!("the sum of {what} exceeds 64 bits at node {index}"))
-        })?;
-    }
-    Ok(sum)
 }

@@ -17,6 +17,7 @@ use std::io::Write;
 use std::path::Path;
 
 use super::format_error::{FormatError, FormatKind, check_count};
+use super::sums::{fee_sum, size_sum};
 use crate::error::{Error, Result};
 use crate::subtree::nodes::node::Node;
 use crate::subtree::tree::leaves::{LeafBytes, Leaves};
@@ -227,8 +228,8 @@ impl<'a> SubtreeParts<'a> {
         let bytes = Node::as_bytes(nodes);
         Ok(Self {
             root: merkle::root_of_nodes(nodes)?,
-            fees: crate::subtree::check::verify::fee_sum(bytes)?,
-            size_in_bytes: crate::subtree::check::verify::size_sum(bytes)?,
+            fees: fee_sum(bytes)?,
+            size_in_bytes: size_sum(bytes)?,
             nodes,
             conflicting,
         })

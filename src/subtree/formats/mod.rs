@@ -6,6 +6,7 @@
 //! directory     files of a directory of our own, mapped in their place
 //! inpoints      what a transaction spends
 //! meta          the inpoints of all transactions of a subtree
+//! sums          of the fees and of the sizes
 //! format_error  the rules that bytes can break
 //! ```
 
@@ -15,3 +16,4 @@ pub(super) mod format_error;
 pub mod inpoints;
 pub(super) mod meta;
 pub(super) mod reader;
+pub(super) mod sums;

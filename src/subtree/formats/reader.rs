@@ -14,7 +14,6 @@ use super::codec::{
 };
 use super::format_error::{FormatError, FormatKind, check_count};
 use crate::error::{Error, Result};
-use crate::subtree::check::verify::Verify;
 use crate::subtree::nodes::node::Node;
 use crate::subtree::nodes::node_array::NodeArray;
 use crate::subtree::nodes::plain_array::reserved_vec;
@@ -99,20 +98,14 @@ impl Subtree {
         self.root_is_verified
     }
 
-    /// Makes the checks of `options`, see [`SubtreeView::verify`].
-    ///
-    /// # Errors
-    ///
-    /// As [`SubtreeView::verify`].
-    pub fn verify(&mut self, options: &Verify) -> Result<Option<Hash>> {
-        let nodes = LeafBytes::Nodes(Node::as_bytes(self.nodes.as_slice()));
-        let is_list = self.header.format == SubtreeFormat::HashList;
-        let options = Verify { sums: options.sums && !is_list, ..*options };
-        let view =
-            SubtreeView { header: self.header, leaves: nodes, conflicting: &self.conflicting };
-        let root = view.verify(&options)?;
-        self.root_is_verified |= options.root && self.header.root.is_some();
-        Ok(root)
+    /// What [`verify`](Self::verify) looks at.
+    pub(in crate::subtree) fn view(&self) -> SubtreeView<'_> {
+        let leaves = LeafBytes::Nodes(Node::as_bytes(self.nodes.as_slice()));
+        SubtreeView { header: self.header, leaves, conflicting: &self.conflicting }
+    }
+
+    pub(in crate::subtree) const fn root_was_found_right(&mut self) {
+        self.root_is_verified = true;
     }
 
     /// What writes this subtree again as it was read. A hash list has no root and sums to write but
