@@ -83,6 +83,11 @@ fn files_with_one_word_at_its_extremes() {
                 damaged[place..place + 8].copy_from_slice(&u64::to_le_bytes(word));
                 check_all(&damaged);
             }
+            damaged.clone_from(file);
+            for word in [0, 1, u32::MAX / 36, u32::MAX] {
+                damaged[place..place + 4].copy_from_slice(&u32::to_le_bytes(word));
+                check_all(&damaged);
+            }
         }
     }
 }

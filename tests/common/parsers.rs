@@ -10,10 +10,21 @@ use blocktier::subtree::{
     SubtreeView, Verify, read_subtree, write_meta, write_subtree,
 };
 
-use super::counting::{bounded, largest};
+use blocktier::{Hash, Result};
+
+use super::counting::{peak, within};
 
 pub const FORMATS: [SubtreeFormat; 3] =
     [SubtreeFormat::Plain, SubtreeFormat::WithMagic, SubtreeFormat::HashList];
+
+/// Texts of errors, and what does not depend on the input.
+const SMALL: usize = 2 << 10;
+
+/// What vectors of hashes begin with where the input's length is not known.
+const GROWTH: usize = 64 << 10;
+
+/// Bytes per byte of a subtree while it is verified: 40 per leaf, which has 48 bytes or 32.
+const VERIFYING: usize = 2;
 
 /// All of the below.
 pub fn check_all(bytes: &[u8]) {
@@ -25,11 +36,15 @@ pub fn check_all(bytes: &[u8]) {
 }
 
 /// What is read in place allocates nothing but the text of an error.
-fn in_place<T, E>(parse: impl FnOnce() -> Result<T, E>) -> Option<T> {
-    let (read, largest) = largest(parse);
+fn in_place<T, E>(parse: impl FnOnce() -> std::result::Result<T, E>) -> Option<T> {
+    let (read, peak) = peak(parse);
     let most = if read.is_ok() { 0 } else { 1000 };
-    assert!(largest <= most, "{largest} bytes in place");
+    assert!(peak <= most, "{peak} bytes in place");
     read.ok()
+}
+
+fn verified(view: &SubtreeView<'_>, bytes: usize) -> Result<Option<Hash>> {
+    within(VERIFYING * bytes + SMALL, "verify", || view.verify(&Verify::ALL))
 }
 
 /// A subtree in place, checked and written again.
@@ -40,7 +55,7 @@ pub fn check_view(bytes: &[u8]) {
         assert_eq!(view.nodes().count(), header.node_count);
         assert_eq!(view.conflicting().len(), header.conflicting_count);
         let nodes: Vec<_> = view.nodes().collect();
-        let verified = bounded(bytes.len(), "verify", || view.verify(&Verify::ALL));
+        let verified = verified(&view, bytes.len());
         let parts = SubtreeParts {
             root: header.root.unwrap_or_default(),
             fees: header.fees,
@@ -59,8 +74,11 @@ pub fn check_view(bytes: &[u8]) {
     }
 }
 
-/// A subtree from a stream of known and of unknown length, beside one in place.
+/// A subtree from a stream of known, of unknown and of wrong length, beside one in place.
 pub fn check_reader(bytes: &[u8]) {
+    if bytes.is_empty() {
+        return;
+    }
     for format in FORMATS {
         let view = SubtreeView::parse(bytes, format);
         // A node of a list has more bytes than its hash.
@@ -68,11 +86,18 @@ pub fn check_reader(bytes: &[u8]) {
             if format == SubtreeFormat::HashList { 3 * bytes.len() / 2 } else { bytes.len() };
         let read = |limits: &ReadLimits| read_subtree(bytes, format, limits, NodeArray::heap);
         let known = ReadLimits::of_length(bytes.len() as u64);
-        let known = bounded(worth, "known length", || read(&known));
+        let known = within(worth + SMALL, "known length", || read(&known));
         // An array is made for what the count says, which only the limit bounds.
         let limit = bytes.len() as u64 / 32 + 1;
         let unknown = ReadLimits::at_most(limit);
-        let unknown = bounded(2 * worth, "unknown length", || read(&unknown));
+        // Vectors that follow the bytes are doubled, and moved.
+        let unknown = within(4 * worth + GROWTH, "unknown length", || read(&unknown));
+        for told in [bytes.len() - 1, bytes.len() + 1, 2 * bytes.len()] {
+            let told = ReadLimits { input_bytes: Some(told as u64), max_nodes: limit };
+            let is_list = format == SubtreeFormat::HashList;
+            let may_be_right = told.input_bytes > Some(bytes.len() as u64) && !is_list;
+            assert_eq!(read(&told).is_ok(), view.is_ok() && may_be_right, "{format:?} {told:?}");
+        }
         for mut read in [known, unknown] {
             assert_eq!(view.is_ok(), read.is_ok(), "{format:?}: {view:?} {read:?}");
             if let (Ok(view), Ok(read)) = (&view, &mut read) {
@@ -135,10 +160,10 @@ pub fn check_proof(bytes: &[u8]) {
 }
 
 fn check_one_proof(bytes: &[u8]) {
-    let read = bounded(bytes.len(), "proof", || CompactProof::from_bytes(bytes));
+    let read = within(bytes.len() + SMALL, "proof", || CompactProof::from_bytes(bytes));
     let Ok(proof) = read else { return };
     assert!(proof.to_bytes().expect("what was read can be written") == bytes);
-    if let Ok(root) = bounded(bytes.len(), "root of a proof", || proof.root()) {
+    if let Ok(root) = within(2 * bytes.len() + SMALL, "root of a proof", || proof.root()) {
         let number = u64::from_le_bytes(*bytes[16..].first_chunk().expect("it has a head"));
         assert!(proof.verify(&root, number).expect("it has a root"));
         assert!(!proof.verify(&[1; 32], number).expect("it has a root"));
@@ -156,7 +181,7 @@ pub fn check_abi(bytes: &[u8]) {
             let (status, header) = unsafe {
                 let (first, length) = (bytes.as_ptr(), bytes.len());
                 let out = header.as_mut_ptr();
-                let status = bounded(length, "inspect", || {
+                let status = within(VERIFYING * length + SMALL, "inspect", || {
                     blocktier_subtree_inspect(first, length, number as u32, verify, out, null_mut())
                 });
                 (status, header.assume_init())
