@@ -639,3 +639,35 @@ fn a_quota_refuses_a_merge_and_not_the_map() {
     assert!(segments(&dirs) < 9, "{} files", segments(&dirs));
     check_survivors(&map, 3000);
 }
+
+/// Records in the tail whose files are still to be made need room, too: a merge does not take it,
+/// however far the writer is behind.
+#[test]
+fn a_merge_leaves_room_for_what_is_not_written_yet() {
+    let dirs = temp_dirs(1);
+    let more = "txMapCompaction = off\ntxMapDirQuotas = 1280K\n";
+    let (faults, map) = open_faulty_with(&dirs, more);
+    let map = map.unwrap();
+    fill_and_kill(&map, 3000);
+    map.flush().unwrap();
+    // Of 20 files three are left; two more segments are opened, and neither can be made now.
+    let made = segments(&dirs);
+    assert_eq!(made, 17, "the quota is to leave room for three");
+    let gate = faults.close_gate(FaultOp::Create);
+    let (opened, mut number) = (map.stats().segments, 3000);
+    while map.stats().segments < opened + 2 {
+        set(&map, number, &text(number));
+        number += 1;
+    }
+    assert_eq!(segments(&dirs), made);
+    let refused = map.compact().unwrap_err();
+    assert!(refused.to_string().contains("txMapDirQuotas"), "{refused}");
+    gate.open();
+    map.flush().unwrap();
+    map.failure().unwrap();
+    assert_eq!((segments(&dirs), merges(&map)), (19, 0));
+    for number in 0..number {
+        let expected = (number % 5 == 0 || number >= 3000).then(|| text(number));
+        check_one(&map, number, expected.as_ref());
+    }
+}

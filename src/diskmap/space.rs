@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+
 use crate::storage::Storage;
 use crate::{Error, Result};
 
@@ -34,35 +36,27 @@ pub(super) fn lanes_of_shards(shards: usize, weights: &[u64]) -> Box<[u16]> {
         .collect()
 }
 
-/// The files of a map in one directory: how many bytes they take, and may take. All generations of
-/// the map draw on it.
+/// The files of a map in one directory: how many bytes they take, will take, and may take. All
+/// generations of the map draw on it.
 #[derive(Debug)]
 pub(crate) struct Space {
     /// 0 for no limit.
     quota_bytes: u64,
     floor_bytes: u64,
     taken_bytes: AtomicU64,
+    /// Of files that are not made yet, although what they will hold was acknowledged.
+    expected_bytes: AtomicU64,
 }
 
 impl Space {
     pub(super) fn new(quota_bytes: u64, floor_bytes: u64) -> Arc<Self> {
-        Arc::new(Self { quota_bytes, floor_bytes, taken_bytes: AtomicU64::new(0) })
+        let (taken_bytes, expected_bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self { quota_bytes, floor_bytes, taken_bytes, expected_bytes })
     }
 
-    /// Takes `bytes` for a file in `directory`; given back when the result is dropped, which is
-    /// for when the file is gone.
-    ///
-    /// # Errors
-    /// `DiskFull` if that would be more than the quota, or leave less than the floor.
-    pub(crate) fn take(
-        self: &Arc<Self>,
-        bytes: u64,
-        directory: &Path,
-        storage: &dyn Storage,
-    ) -> Result<Taken> {
-        let taken = Taken { space: Arc::clone(self), bytes };
-        let before = self.taken_bytes.fetch_add(bytes, Ordering::AcqRel);
-        self.admit(before, bytes, directory, storage).map(|()| taken)
+    /// The space of a file of so many bytes, none of which it has yet.
+    pub(crate) fn of_file(self: &Arc<Self>, bytes: u64) -> FileSpace {
+        FileSpace { space: Arc::clone(self), bytes, state: Mutex::new(State::Absent) }
     }
 
     fn admit(
@@ -72,54 +66,112 @@ impl Space {
         directory: &Path,
         storage: &dyn Storage,
     ) -> Result<()> {
-        let refuse = |reason: String| {
-            let path = directory.to_owned();
-            Err(Error::DiskFull { path, needed: bytes, source: std::io::Error::other(reason) })
-        };
         if self.quota_bytes != 0 && before.saturating_add(bytes) > self.quota_bytes {
             let quota = self.quota_bytes;
-            return refuse(format!("txMapDirQuotas allows {quota} bytes, {before} are in use"));
+            let reason = format!("txMapDirQuotas allows {quota} bytes, {before} are in use");
+            return Err(full(directory, bytes, std::io::Error::other(reason)));
         }
         if self.floor_bytes != 0 {
             let free = storage.free_space(directory)?;
             if free.saturating_sub(bytes) < self.floor_bytes {
                 let floor = self.floor_bytes;
-                return refuse(format!("txMapDirFloors keeps {floor} bytes free of {free}"));
+                let reason = format!("txMapDirFloors keeps {floor} bytes free of {free}");
+                return Err(full(directory, bytes, std::io::Error::other(reason)));
             }
         }
         Ok(())
     }
 
-    /// Whether `bytes` more would be granted now; takes nothing.
+    /// Whether there is room for `bytes` beside everything that is there or expected; takes
+    /// nothing.
     ///
     /// # Errors
-    /// As for [`Space::take`].
+    /// `DiskFull` if that would be more than the quota or than the disk has, or leave less than the
+    /// floor.
     pub(crate) fn check(&self, bytes: u64, directory: &Path, storage: &dyn Storage) -> Result<()> {
-        self.admit(self.taken_bytes.load(Ordering::Acquire), bytes, directory, storage)
-    }
-
-    /// Counts `bytes` of a file that is there already, whatever the limits.
-    pub(crate) fn occupied(self: &Arc<Self>, bytes: u64) -> Taken {
-        self.taken_bytes.fetch_add(bytes, Ordering::AcqRel);
-        Taken { space: Arc::clone(self), bytes }
-    }
-
-    #[cfg(test)]
-    fn taken_bytes(&self) -> u64 {
-        self.taken_bytes.load(Ordering::Acquire)
+        // In this order: a file that is made meanwhile counts twice, not never.
+        let expected = self.expected_bytes.load(Ordering::SeqCst);
+        let taken = self.taken_bytes.load(Ordering::SeqCst);
+        let needed = bytes.saturating_add(expected);
+        self.admit(taken, needed, directory, storage)?;
+        if storage.free_space(directory)? >= needed {
+            return Ok(());
+        }
+        let no_space = rustix::io::Errno::NOSPC.raw_os_error();
+        Err(full(directory, needed, std::io::Error::from_raw_os_error(no_space)))
     }
 }
 
-/// Bytes of a [`Space`] in use.
+fn full(directory: &Path, needed: u64, source: std::io::Error) -> Error {
+    Error::DiskFull { path: directory.to_owned(), needed, source }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Absent,
+    Expected,
+    Taken,
+}
+
+/// What one file takes of a [`Space`]; given back on drop, which is for when the file is gone.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct FileSpace {
     space: Arc<Space>,
     bytes: u64,
+    state: Mutex<State>,
 }
 
-impl Drop for Taken {
+impl FileSpace {
+    /// The file will be made, limits or not: [`Space::check`] counts it.
+    pub(crate) fn expect(&self) {
+        let mut state = self.state.lock();
+        if *state == State::Absent {
+            self.space.expected_bytes.fetch_add(self.bytes, Ordering::SeqCst);
+            *state = State::Expected;
+        }
+    }
+
+    /// Takes the space of the file, which is to be made in `directory`.
+    ///
+    /// # Errors
+    /// `DiskFull` if that would be more than the quota, or leave less than the floor.
+    pub(crate) fn take(&self, directory: &Path, storage: &dyn Storage) -> Result<()> {
+        let space = &self.space;
+        let before = space.taken_bytes.fetch_add(self.bytes, Ordering::SeqCst);
+        if let Err(error) = space.admit(before, self.bytes, directory, storage) {
+            space.taken_bytes.fetch_sub(self.bytes, Ordering::SeqCst);
+            return Err(error);
+        }
+        self.enter(State::Taken);
+        Ok(())
+    }
+
+    /// Counts the file, which is there already, whatever the limits.
+    pub(crate) fn occupied(&self) {
+        self.space.taken_bytes.fetch_add(self.bytes, Ordering::SeqCst);
+        self.enter(State::Taken);
+    }
+
+    /// What this was, in a value of its own; nothing is given back here any more.
+    pub(crate) fn leave(&mut self) -> Self {
+        let state = std::mem::replace(self.state.get_mut(), State::Absent);
+        Self { space: Arc::clone(&self.space), bytes: self.bytes, state: Mutex::new(state) }
+    }
+
+    /// Gives back what was counted before. For [`State::Taken`] the caller has counted anew.
+    fn enter(&self, next: State) {
+        let counter = match std::mem::replace(&mut *self.state.lock(), next) {
+            State::Absent => return,
+            State::Expected => &self.space.expected_bytes,
+            State::Taken => &self.space.taken_bytes,
+        };
+        counter.fetch_sub(self.bytes, Ordering::SeqCst);
+    }
+}
+
+impl Drop for FileSpace {
     fn drop(&mut self) {
-        self.space.taken_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.enter(State::Absent);
     }
 }
 
@@ -163,20 +215,62 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let storage = RealStorage::new(&RuntimeSettings::default());
         let space = Space::new(100, 0);
-        let first = space.take(60, dir.path(), &storage).unwrap();
-        let refused = space.take(41, dir.path(), &storage).unwrap_err();
+        let file = |bytes| space.of_file(bytes);
+        let take = |file: &FileSpace| file.take(dir.path(), &storage);
+        let check = |bytes| space.check(bytes, dir.path(), &storage);
+        let (mut first, second) = (file(60), file(40));
+        take(&first).unwrap();
+        let refused = take(&file(41)).unwrap_err();
         assert!(matches!(refused, Error::DiskFull { needed: 41, .. }));
         assert!(refused.to_string().contains("allows 100 bytes, 60 are in use"), "{refused}");
-        assert_eq!(space.taken_bytes(), 60, "a refusal takes nothing");
-        assert!(space.check(41, dir.path(), &storage).is_err());
-        space.check(40, dir.path(), &storage).unwrap();
-        let second = space.take(40, dir.path(), &storage).unwrap();
+        assert!(check(41).is_err(), "a refusal takes nothing, and gives nothing back");
+        check(40).unwrap();
+        take(&second).unwrap();
+        assert!(check(1).is_err());
+        let moved = first.leave();
         drop(first);
-        assert_eq!(space.taken_bytes(), 40);
+        assert!(check(1).is_err(), "whoever it was given to has it");
+        drop(moved);
+        check(60).unwrap();
         drop(second);
+        check(100).unwrap();
+        let there = file(200);
+        there.occupied();
+        assert!(check(1).is_err());
+        drop(there);
         let space = Space::new(0, u64::MAX - 1);
-        let refused = space.take(1, dir.path(), &storage).unwrap_err();
+        let refused = space.of_file(1).take(dir.path(), &storage).unwrap_err();
         assert!(refused.to_string().contains("txMapDirFloors keeps"), "{refused}");
-        assert!(Space::new(0, 1).take(1, dir.path(), &storage).is_ok());
+        assert!(Space::new(0, 1).of_file(1).take(dir.path(), &storage).is_ok());
+        let refused = Space::new(0, 0).check(u64::MAX, dir.path(), &storage).unwrap_err();
+        assert!(refused.to_string().contains("os error 28"), "{refused}");
+    }
+
+    #[test]
+    fn files_that_are_still_to_be_made_count_where_room_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = RealStorage::new(&RuntimeSettings::default());
+        let space = Space::new(100, 0);
+        let check = |bytes| space.check(bytes, dir.path(), &storage);
+        let (file, unmade) = (space.of_file(70), space.of_file(20));
+        file.expect();
+        file.expect();
+        unmade.expect();
+        check(10).unwrap();
+        assert!(check(11).is_err());
+        // Once, before and after it is made.
+        file.take(dir.path(), &storage).unwrap();
+        check(10).unwrap();
+        assert!(check(11).is_err());
+        drop(unmade);
+        check(30).unwrap();
+        assert!(check(31).is_err());
+        drop(file);
+        // Nothing is refused while it is expected, but when it is made.
+        let large = space.of_file(101);
+        large.expect();
+        assert!(check(0).is_err() && large.take(dir.path(), &storage).is_err());
+        drop(large);
+        check(100).unwrap();
     }
 }

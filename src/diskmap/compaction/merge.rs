@@ -212,14 +212,8 @@ fn check_room(lane: &Lane, storage: &dyn Storage, live_bytes: u64) -> Result<()>
     if lane.table().slots_left() <= files {
         return Err(lane.factory().full(lane.table().slots_max()));
     }
-    let path = &lane.factory().directory;
-    let needed = (files + 1).saturating_mul(file);
-    lane.factory().space.check(needed, path, storage)?;
-    if storage.free_space(path)? >= needed {
-        return Ok(());
-    }
-    let source = std::io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error());
-    Err(Error::DiskFull { path: path.clone(), needed, source })
+    let factory = lane.factory();
+    factory.space.check((files + 1).saturating_mul(file), &factory.directory, storage)
 }
 
 fn blocked(error: Error) -> Result<Step> {

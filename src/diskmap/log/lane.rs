@@ -427,6 +427,7 @@ impl Lane {
         roll.next_slot = roll.next_slot.max(slot + 1);
         let segment = Arc::new(self.factory.make(slot, roll.next_incarnation));
         roll.next_incarnation += 1;
+        segment.expect_file();
         self.table.occupy(Arc::clone(&segment));
         drop(free_slots);
         roll.segment = Some(segment);

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use super::record::UNIT_BYTES;
 use super::tail::BlockRef;
 use super::walk::Extent;
-use crate::diskmap::space::{Space, Taken};
+use crate::diskmap::space::{FileSpace, Space};
 use crate::index::Location;
 use crate::runtime::Disk;
 use crate::storage::{CreateOptions, Storage, StorageFile};
@@ -43,8 +43,7 @@ pub(crate) struct Segment {
     direct: bool,
     disk: Arc<Disk>,
     storage: Arc<dyn Storage>,
-    space: Arc<Space>,
-    taken: OnceLock<Taken>,
+    space: FileSpace,
     file: OnceLock<Box<dyn StorageFile>>,
     dead: AtomicBool,
     /// Blocks whose every byte is in the file.
@@ -105,8 +104,7 @@ impl SegmentFactory {
             direct: self.direct,
             disk: Arc::clone(&self.disk),
             storage: Arc::clone(&self.storage),
-            space: Arc::clone(&self.space),
-            taken: OnceLock::new(),
+            space: self.space.of_file(self.segment_bytes),
             file: OnceLock::new(),
             dead: AtomicBool::new(false),
             written_blocks: AtomicU32::new(0),
@@ -147,7 +145,7 @@ impl SegmentFactory {
     ) -> Segment {
         let segment = self.make(slot, incarnation);
         let _ = segment.file.set(file);
-        let _ = segment.taken.set(self.space.occupied(self.segment_bytes));
+        segment.space.occupied();
         segment
     }
 
@@ -189,12 +187,16 @@ impl Segment {
         if self.file.get().is_none() {
             let options = CreateOptions { allocate_bytes: self.bytes, direct: self.direct };
             let directory = self.path.parent().unwrap_or(&self.path);
-            let taken = self.space.take(self.bytes, directory, self.storage.as_ref())?;
+            self.space.take(directory, self.storage.as_ref())?;
             let file = self.storage.create(&self.path, &options)?;
             let _ = self.file.set(file);
-            let _ = self.taken.set(taken);
         }
         self.file().ok_or(Error::Closed("segment"))
+    }
+
+    /// Records will be in it: room for its file is spoken for.
+    pub(crate) fn expect_file(&self) {
+        self.space.expect();
     }
 
     /// The file, if any block has been written.
@@ -317,7 +319,7 @@ impl Drop for Segment {
         if self.file.take().is_some() && !self.keep.load(Ordering::Acquire) {
             let (storage, path) = (Arc::clone(&self.storage), std::mem::take(&mut self.path));
             let summarized = self.summarized.load(Ordering::Acquire);
-            let taken = self.taken.take();
+            let space = self.space.leave();
             // Unlinking a large file takes milliseconds; whoever drops the last reference need not
             // wait for it.
             self.disk.submit(Box::new(move || {
@@ -327,7 +329,7 @@ impl Drop for Segment {
                 if summarized {
                     let _ = storage.remove_file(&path.with_extension("sum"));
                 }
-                drop(taken);
+                drop(space);
             }));
         }
     }
