@@ -31,7 +31,7 @@ pub fn scan<'a>(directories: impl Iterator<Item = &'a Path>, block_bytes: usize)
             if path.extension().is_none_or(|extension| extension != "seg") {
                 continue;
             }
-            match std::fs::read(&path) {
+            match read_settled(&path) {
                 Ok(bytes) => scan_segment(&path, &bytes, block_bytes, &mut records),
                 // Given up since the directory was listed.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -40,6 +40,19 @@ pub fn scan<'a>(directories: impl Iterator<Item = &'a Path>, block_bytes: usize)
         }
     }
     records
+}
+
+/// A file whose header is not being written at the moment.
+fn read_settled(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = std::fs::read(path)?;
+    for _ in 0..1000 {
+        let again = std::fs::read(path)?;
+        if again.get(..HEADER) == bytes.get(..HEADER) {
+            break;
+        }
+        bytes = again;
+    }
+    Ok(bytes)
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -52,8 +65,8 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 
 fn scan_segment(path: &Path, bytes: &[u8], block_bytes: usize, records: &mut Records) {
     let name = path.display();
-    if bytes[..HEADER].iter().all(|byte| *byte == 0) {
-        // Made, but its first block is not written yet.
+    if bytes.get(..HEADER).is_none_or(|header| header.iter().all(|byte| *byte == 0)) {
+        // Made, but its space is not reserved or its first block not written yet.
         return;
     }
     assert_eq!(&bytes[..8], b"BTSEGMNT", "{name}");
