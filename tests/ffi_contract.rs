@@ -48,6 +48,7 @@ fn null_handles_and_null_outputs_are_statuses() {
             blocktier_txmap_set_if_not_exists(map, k, k, 32, 0, 0, null_mut(), 0, l, e),
             blocktier_txmap_update_subtree_index(map, k, 1, 0, null_mut(), e),
             blocktier_txmap_exists_batch(map, k, 1, 0, &raw mut byte, e),
+            blocktier_txmap_subtree_index_batch(map, k, 1, 0, null_mut(), &raw mut byte, e),
             blocktier_txmap_get_batch(map, k, 1, 0, null_mut(), 0, l, &raw mut size, e),
             blocktier_txmap_delete_batch(map, k, 1, 0, &raw mut byte, null_mut(), e),
             blocktier_runtime_stats(runtime, null_mut(), e),
@@ -87,6 +88,7 @@ fn null_arguments_of_a_live_map_are_statuses() {
     let key = [1u8; 32];
     let mut lookup = blocktier_lookup_t::default();
     let l = &raw mut lookup;
+    let (k, mut byte, mut index) = (key.as_ptr(), 0u8, 0u16);
     let n = null::<u8>();
     let m = null_mut::<u8>();
     // SAFETY: null pointers are what is tested; the rest are live locals.
@@ -100,6 +102,16 @@ fn null_arguments_of_a_live_map_are_statuses() {
             blocktier_txmap_length(map, null_mut(), null_mut()),
             blocktier_txmap_stats(map, null_mut(), null_mut()),
             blocktier_txmap_exists_batch(map, n, 3, 0, m, null_mut()),
+            blocktier_txmap_subtree_index_batch(
+                map,
+                k,
+                1,
+                0,
+                null_mut(),
+                &raw mut byte,
+                null_mut(),
+            ),
+            blocktier_txmap_subtree_index_batch(map, k, 1, 0, &raw mut index, m, null_mut()),
             blocktier_txmap_delete_batch(map, key.as_ptr(), 1, 0, m, null_mut(), null_mut()),
             blocktier_txmap_set_batch(
                 map,
@@ -197,6 +209,7 @@ fn misaligned_pointers_are_statuses_and_nothing_is_done() {
             blocktier_txmap_set_batch(map, k, 1, n, offsets, null(), 0, s, size, e),
             blocktier_txmap_delete_batch(map, k, 1, 0, s, size, e),
             blocktier_txmap_update_subtree_index_batch(map, k, 1, 48, 1, 0, s, size, e),
+            blocktier_txmap_subtree_index_batch(map, k, 1, 0, behind(indexes), s, e),
             blocktier_merkle_levels_set_leaf(behind(m).cast(), 0, k, e),
             blocktier_merkle_levels_free(behind(m).cast(), e),
             blocktier_node_array_free(behind(m).cast(), e),
@@ -204,7 +217,7 @@ fn misaligned_pointers_are_statuses_and_nothing_is_done() {
             blocktier_runtime_close(behind(runtime), e),
         ]
     };
-    assert_eq!(statuses, [invalid; 10]);
+    assert_eq!(statuses, [invalid; 11]);
     assert!(text_of(&error).contains("the handle is at 0x"), "{}", text_of(&error));
     // SAFETY: as above.
     unsafe {
@@ -383,6 +396,17 @@ fn nonblocking_calls_say_what_they_lack() {
         assert_eq!(error.detail, 2, "a file would have to be read");
         assert_eq!(get(BLOCKTIER_NONBLOCKING | BLOCKTIER_MAY_READ, null_mut()), OK);
         assert_eq!(get(0, null_mut()), OK);
+        // In a batch each key has its own answer: in a file, in RAM, absent.
+        let keys = [key(0), key(1999), key(2000)];
+        let (mut indexes, mut found) = ([9u16; 3], [9u8; 3]);
+        let (i, f) = (indexes.as_mut_ptr(), found.as_mut_ptr());
+        let k = keys.as_ptr().cast();
+        assert_eq!(blocktier_txmap_update_subtree_index(map, k, 3, 0, null_mut(), null_mut()), OK);
+        let ask = |flags, e| blocktier_txmap_subtree_index_batch(map, k, 3, flags, i, f, e);
+        assert_eq!(ask(BLOCKTIER_NONBLOCKING, null_mut()), Status::BLOCKTIER_WOULD_BLOCK);
+        assert_eq!((i.read(), f.cast::<[u8; 3]>().read()), (0, [2, 1, 0]));
+        assert_eq!(ask(BLOCKTIER_NONBLOCKING | BLOCKTIER_MAY_READ, null_mut()), OK);
+        assert_eq!((indexes, found), ([3, 7, 0], [1, 1, 0]));
     }
     assert_eq!(value, [5; 1000]);
 }

@@ -56,18 +56,31 @@ func (c *core) updateBatch(p patience, keys []byte, stride int, index uint16, st
 	})
 }
 
-// existsBatch answers ffi.Found or ffi.Absent per key. What is in RAM is answered at once, only the
-// rest goes to disk.
-func (c *core) existsBatch(p patience, keys, found []byte) error {
+// question is one of the library's batches that answer ffi.Found, Absent or Undecided per key, and
+// give the subtree indexes of the found ones where these are asked for.
+type question func(handle ffi.TxMap, keys []byte, flags uint32, indexes []int16, found []byte) error
+
+func exists(handle ffi.TxMap, keys []byte, flags uint32, _ []int16, found []byte) error {
+	return handle.ExistsBatch(keys, flags, found)
+}
+
+// ask answers for all keys; indexes is as long as found, or nil. What is in RAM is answered at
+// once, only the rest goes to disk.
+func (c *core) ask(p patience, keys []byte, indexes []int16, found []byte, one question) error {
 	return c.use(func(handle ffi.TxMap) error {
 		return keysInParts(len(found), func(from, to int) error {
-			return c.existsPart(p, handle, keys[32*from:32*to], found[from:to])
+			part := indexes
+			if part != nil {
+				part = part[from:to]
+			}
+			return c.askPart(p, handle, keys[32*from:32*to], part, found[from:to], one)
 		})
 	})
 }
 
-func (c *core) existsPart(p patience, handle ffi.TxMap, keys, found []byte) error {
-	err := handle.ExistsBatch(keys, ffi.NonBlocking, found)
+func (c *core) askPart(p patience, handle ffi.TxMap, keys []byte, indexes []int16, found []byte,
+	one question) error {
+	err := one(handle, keys, ffi.NonBlocking, indexes, found)
 	if !mustWait(err) {
 		return err
 	}
@@ -79,12 +92,15 @@ func (c *core) existsPart(p patience, handle ffi.TxMap, keys, found []byte) erro
 			rest = append(rest, keys[32*item:32*item+32]...)
 		}
 	}
-	answers := make([]byte, len(items))
+	answers, theirs := make([]byte, len(items)), make([]int16, len(items))
 	err = c.await(p, err, func(disk bool) error {
-		return handle.ExistsBatch(rest, readFlags(disk), answers)
+		return one(handle, rest, readFlags(disk), theirs, answers)
 	})
 	for i, item := range items {
 		found[item] = answers[i]
+		if indexes != nil {
+			indexes[item] = theirs[i]
+		}
 	}
 	return err
 }

@@ -87,16 +87,29 @@ func (m *DiskTxMap[H, V]) GetBatch(hashes []H, values []V, found []bool) (int, e
 
 // ExistsBatch tells which hashes are there; see TxMap.
 func (m *DiskTxMap[H, V]) ExistsBatch(hashes []H, found []bool) (int, error) {
+	return m.ask(hashes, nil, found, exists)
+}
+
+// SubtreeIndexBatch reads the subtree indexes of all hashes; see TxMap.
+func (m *DiskTxMap[H, V]) SubtreeIndexBatch(hashes []H, indexes []int16, found []bool) (int,
+	error) {
+	if err := sameLength(len(hashes), len(indexes), len(found), false); err != nil {
+		return 0, err
+	}
+	return m.ask(hashes, indexes, found, ffi.TxMap.SubtreeIndexBatch)
+}
+
+func (m *DiskTxMap[H, V]) ask(hashes []H, indexes []int16, found []bool, one question) (int,
+	error) {
 	if err := sameLength(len(hashes), len(hashes), len(found), false); err != nil {
 		return 0, err
 	}
 	batch := m.batches.Get().(*RawBatch[H])
 	defer m.release(batch)
 	batch.Reset()
-	batch.Keys = append(batch.Keys, hashes...)
-	batch.resetStates()
-	if err := m.core.existsBatch(m.bounded, keyBytes(hashes),
-		stateBytes(batch.States)); err != nil {
+	batch.resetStatesFor(len(hashes))
+	if err := m.core.ask(m.bounded, keyBytes(hashes), indexes, stateBytes(batch.States),
+		one); err != nil {
 		return 0, err
 	}
 	return answers(batch.States, found), nil
@@ -110,8 +123,7 @@ func (m *DiskTxMap[H, V]) DeleteBatch(hashes []H, removed []bool) (int, error) {
 	batch := m.batches.Get().(*RawBatch[H])
 	defer m.release(batch)
 	batch.Reset()
-	batch.Keys = append(batch.Keys, hashes...)
-	batch.resetStates()
+	batch.resetStatesFor(len(hashes))
 	err := m.core.deleteBatch(m.bounded, keyBytes(hashes), stateBytes(batch.States))
 	if removed != nil {
 		answers(batch.States, removed)

@@ -73,6 +73,25 @@ func (m *HeapTxMap[H, V]) ExistsBatch(hashes []H, found []bool) (int, error) {
 	return count, nil
 }
 
+// SubtreeIndexBatch reads the subtree indexes of all hashes; see TxMap.
+func (m *HeapTxMap[H, V]) SubtreeIndexBatch(hashes []H, indexes []int16, found []bool) (int,
+	error) {
+	if err := sameLength(len(hashes), len(indexes), len(found), false); err != nil {
+		return 0, err
+	}
+	count := 0
+	for i := range hashes {
+		var err error
+		if indexes[i], found[i], err = m.SubtreeIndex(hashes[i]); err != nil {
+			return count, err
+		}
+		if found[i] {
+			count++
+		}
+	}
+	return count, nil
+}
+
 // DeleteBatch removes the hashes; see TxMap.
 func (m *HeapTxMap[H, V]) DeleteBatch(hashes []H, removed []bool) (int, error) {
 	if err := sameLength(len(hashes), len(hashes), len(removed), removed == nil); err != nil {

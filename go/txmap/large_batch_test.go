@@ -76,6 +76,9 @@ func answersTo(t *testing.T, m testMap, batch *txmap.RawBatch[hash]) []string {
 	}
 	count, err = m.UpdateSubtreeIndexKeys(nodes, 48, 77)
 	note("update", err, count)
+	indexes, there := make([]int16, 7000), make([]bool, 7000)
+	count, err = m.SubtreeIndexBatch(batch.Keys, indexes, there)
+	note("indexes", err, count, indexes, there)
 	removed, found := make([]bool, 5000), make([]bool, 7000)
 	count, err = m.DeleteBatch(batch.Keys[500:5500], removed)
 	note("delete", err, count, removed)

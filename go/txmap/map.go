@@ -88,6 +88,9 @@ type TxMap[H ~[32]byte, V any] interface {
 
 	// SubtreeIndex is the subtree index of hash, 0 where none was set, and whether hash is there.
 	SubtreeIndex(hash H) (index int16, found bool, err error)
+	// SubtreeIndexBatch reads the subtree indexes of all hashes into indexes, 0 for those that are
+	// not there; found tells which are. It returns how many.
+	SubtreeIndexBatch(hashes []H, indexes []int16, found []bool) (int, error)
 	// UpdateSubtreeIndex sets the subtree index of hash; an absent hash is left absent.
 	UpdateSubtreeIndex(hash H, index int16)
 	// UpdateSubtreeIndexBatch sets the subtree index of all hashes that are there. It returns how

@@ -136,10 +136,12 @@ func (b *RawBatch[H]) check() error {
 	return nil
 }
 
-func (b *RawBatch[H]) resetStates() {
-	n := len(b.Keys)
+func (b *RawBatch[H]) resetStates() { b.resetStatesFor(len(b.Keys)) }
+
+// resetStatesFor makes n states, whatever keys there are.
+func (b *RawBatch[H]) resetStatesFor(n int) {
 	if cap(b.States) < n {
-		b.States = make([]State, n, cap(b.Keys))
+		b.States = make([]State, n, max(n, cap(b.Keys)))
 	}
 	b.States = b.States[:n]
 	clear(b.States)

@@ -205,13 +205,28 @@ func (h *history) compare(keys []hash) {
 	for _, k := range keys {
 		raw.AddKey(k)
 	}
-	if _, err := h.m.GetRaw(&raw); err != nil {
+	there, err := h.m.GetRaw(&raw)
+	if err != nil {
 		h.t.Fatal(err)
+	}
+	indexes, indexed := make([]int16, len(keys)), make([]bool, len(keys))
+	for i := range indexes {
+		indexes[i] = -7 // of an earlier use
+	}
+	if count, err := h.m.SubtreeIndexBatch(keys, indexes, indexed); err != nil || count != there {
+		h.t.Fatalf("SubtreeIndexBatch: %d, want %d, %v", count, there, err)
 	}
 	for i, k := range keys {
 		want := h.model[k]
 		if found[i] != (want != nil) || !same(h.t, values[i], want) {
 			h.t.Fatalf("item %d of GetBatch: %v, want %v", i, values[i], want)
+		}
+		index := int16(0)
+		if want != nil {
+			index = want.SubtreeIndex
+		}
+		if indexed[i] != (want != nil) || indexes[i] != index {
+			h.t.Fatalf("item %d of SubtreeIndexBatch: %d, %v", i, indexes[i], indexed[i])
 		}
 		if (raw.States[i] == txmap.StatePresent) != (want != nil) {
 			h.t.Fatalf("item %d of GetRaw: state %d", i, raw.States[i])
@@ -256,6 +271,10 @@ func TestRawBatchOfBadShapeIsRefused(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
+		if _, err := m.SubtreeIndexBatch(make([]hash, 2), make([]int16, 1),
+			make([]bool, 2)); !errors.Is(err, blocktier.ErrInvalidArgument) {
+			t.Errorf("%s: fewer indexes than hashes: %v", name, err)
+		}
 		if _, err := m.GetBatch(make([]hash, 2), nil, nil); !errors.Is(err,
 			blocktier.ErrInvalidArgument) {
 			t.Errorf("%s: lengths: %v", name, err)
@@ -293,8 +312,9 @@ func TestUseAfterCloseIsAnError(t *testing.T) {
 		_, batch := m.SetIfNotExistsBatch([]hash{k}, []*inpoints{v}, nil)
 		_, read := m.GetBatch([]hash{k}, make([]*inpoints, 1), make([]bool, 1))
 		_, update := m.UpdateSubtreeIndexBatch([]hash{k}, 1)
+		_, indexes := m.SubtreeIndexBatch([]hash{k}, make([]int16, 1), make([]bool, 1))
 		_, stats := m.Stats()
-		for i, err := range []error{get, exists, insert, remove, batch, read, update, stats,
+		for i, err := range []error{get, exists, insert, remove, batch, read, update, indexes, stats,
 			m.SetErr(k, v), m.Flush()} {
 			if !errors.Is(err, blocktier.ErrClosed) {
 				t.Errorf("%s: call %d on a closed map: %v", name, i, err)

@@ -289,10 +289,44 @@ pub unsafe extern "C" fn blocktier_txmap_exists_batch(
                 found[position] = 1;
                 Ok(())
             })?;
-            for position in &blocked {
-                found[*position] = WOULD_BLOCK;
-            }
-            if blocked.is_empty() { OK } else { Ok(blocktier_status_t::BLOCKTIER_WOULD_BLOCK) }
+            would_block(&blocked, found)
         })
     }
+}
+
+/// The subtree indexes of n keys, without their values: `found[i]` is 1 or 0, or 2 if it would
+/// block (then the call returns WOULD_BLOCK). `subtree_indexes[i]` is that of a key that was found,
+/// else 0; both have n elements.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn blocktier_txmap_subtree_index_batch(
+    map: *const blocktier_txmap_t,
+    keys: *const u8,
+    n: usize,
+    flags: u32,
+    subtree_indexes: *mut u16,
+    found: *mut u8,
+    error: *mut blocktier_error_t,
+) -> blocktier_status_t {
+    // SAFETY: the caller's promises for the handle and each pointer and length.
+    unsafe {
+        on_map(map, error, |map| {
+            let keys = keys_at(keys, n)?;
+            let indexes = guard::slice_mut(subtree_indexes, n, "subtree_indexes")?;
+            let found = guard::slice_mut(found, n, "found")?;
+            indexes.fill(0);
+            found.fill(0);
+            let blocked = map.get_batch(keys, false, wait(flags), |position, _, index| {
+                (indexes[position], found[position]) = (index, 1);
+                Ok(())
+            })?;
+            would_block(&blocked, found)
+        })
+    }
+}
+
+fn would_block(blocked: &[usize], found: &mut [u8]) -> Outcome {
+    for position in blocked {
+        found[*position] = WOULD_BLOCK;
+    }
+    if blocked.is_empty() { OK } else { Ok(blocktier_status_t::BLOCKTIER_WOULD_BLOCK) }
 }

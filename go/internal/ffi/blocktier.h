@@ -602,6 +602,17 @@ blocktier_status_t blocktier_txmap_exists_batch(const struct blocktier_txmap_t *
                                                 uint8_t *found,
                                                 struct blocktier_error_t *error);
 
+// The subtree indexes of n keys, without their values: `found[i]` is 1 or 0, or 2 if it would
+// block (then the call returns WOULD_BLOCK). `subtree_indexes[i]` is that of a key that was found,
+// else 0; both have n elements.
+blocktier_status_t blocktier_txmap_subtree_index_batch(const struct blocktier_txmap_t *map,
+                                                       const uint8_t *keys,
+                                                       size_t n,
+                                                       uint32_t flags,
+                                                       uint16_t *subtree_indexes,
+                                                       uint8_t *found,
+                                                       struct blocktier_error_t *error);
+
 // Begins an iteration over a map in the order of its log; over its keys alone if `keys_only` is
 // not 0. `*out` must be given to blocktier_cursor_free, before or after the map is closed.
 //

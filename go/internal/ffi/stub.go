@@ -170,6 +170,11 @@ func (TxMap) ExistsBatch([]byte, uint32, []byte) error {
 	return errMissing
 }
 
+// SubtreeIndexBatch fails: this build has no library.
+func (TxMap) SubtreeIndexBatch([]byte, uint32, []int16, []byte) error {
+	return errMissing
+}
+
 // DeleteBatch fails: this build has no library.
 func (TxMap) DeleteBatch([]byte, uint32, []byte) (int, error) {
 	return 0, errMissing

@@ -16,6 +16,8 @@ package ffi
 #cgo nocallback blocktier_txmap_delete_batch
 #cgo noescape blocktier_txmap_update_subtree_index_batch
 #cgo nocallback blocktier_txmap_update_subtree_index_batch
+#cgo noescape blocktier_txmap_subtree_index_batch
+#cgo nocallback blocktier_txmap_subtree_index_batch
 */
 import "C"
 
@@ -63,6 +65,15 @@ func (m TxMap) ExistsBatch(keys []byte, flags uint32, found []byte) error {
 	var failure C.blocktier_error_t
 	status := C.blocktier_txmap_exists_batch(m.handle, bytesOf(keys), C.size_t(len(found)),
 		C.uint32_t(flags), bytesOf(found), &failure)
+	return needsDisk(check(status, &failure))
+}
+
+// SubtreeIndexBatch is ExistsBatch that gives the subtree index of each key that is Found, too.
+func (m TxMap) SubtreeIndexBatch(keys []byte, flags uint32, indexes []int16, found []byte) error {
+	var failure C.blocktier_error_t
+	status := C.blocktier_txmap_subtree_index_batch(m.handle, bytesOf(keys), C.size_t(len(found)),
+		C.uint32_t(flags), (*C.uint16_t)(unsafe.Pointer(unsafe.SliceData(indexes))),
+		bytesOf(found), &failure)
 	return needsDisk(check(status, &failure))
 }
 
