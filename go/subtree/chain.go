@@ -17,6 +17,9 @@ const ChainMax = math.MaxInt16 - 1
 type Positions[H ~[32]byte] interface {
 	// SubtreeIndex is the subtree index of hash, and whether hash is there.
 	SubtreeIndex(hash H) (index int16, found bool, err error)
+	// SubtreeIndexBatch does so for many, and returns how many are there. All three have one
+	// length; the index of one that is not there is 0.
+	SubtreeIndexBatch(hashes []H, indexes []int16, found []bool) (int, error)
 	// UpdateSubtreeIndexKeys sets the subtree index of 32-byte keys that lie stride bytes apart,
 	// and returns how many of them are there.
 	UpdateSubtreeIndexKeys(keys []byte, stride int, index int16) (int, error)
@@ -132,34 +135,6 @@ func (c *Chain[H, N]) tell(st *Subtree[H, N], number int) error {
 			len(nodes)-there, len(nodes), number)
 	}
 	return err
-}
-
-// Find is where a transaction is: the number of its subtree and its position there; ErrNotFound
-// where it is in none.
-func (c *Chain[H, N]) Find(hash H) (number, position int, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.failed != nil {
-		return 0, 0, c.failed
-	}
-	return c.find(hash)
-}
-
-func (c *Chain[H, N]) find(hash H) (number, position int, err error) {
-	index, found, err := c.positions.SubtreeIndex(hash)
-	if err != nil {
-		return 0, 0, err
-	}
-	number = int(index) - 1
-	if index == 0 {
-		number = len(c.subtrees) - 1
-	}
-	if found && number >= 0 && number < len(c.subtrees) {
-		if position = c.subtrees[number].NodeIndex(hash); position >= 0 {
-			return number, position, nil
-		}
-	}
-	return 0, 0, ffi.Errorf(ffi.NotFound, "transaction %x is not in the chain", hash)
 }
 
 // Length is the number of transactions, the coinbase placeholder included.

@@ -27,13 +27,16 @@ func (c *Chain[H, N]) Remove(hashes ...H) error {
 	if len(hashes) == 0 {
 		return nil
 	}
+	places := make([]Place, len(hashes))
+	if _, err := c.findBatch(hashes, places); err != nil {
+		return err
+	}
 	removed := make([]chainPlace, len(hashes))
-	for i, hash := range hashes {
-		number, position, err := c.find(hash)
-		if err != nil {
-			return err
+	for i, place := range places {
+		if place == nowhere {
+			return errNotInChain(hashes[i])
 		}
-		removed[i] = number*c.size + position
+		removed[i] = place.Subtree*c.size + place.Position
 	}
 	slices.Sort(removed)
 	if len(slices.Compact(slices.Clone(removed))) != len(removed) {

@@ -12,12 +12,14 @@ import (
 	"github.com/blocktier/blocktier/go/subtree"
 )
 
-// indexes is the part of a transaction map that a chain needs. fail makes the n-th update fail.
+// indexes is the part of a transaction map that a chain needs. fail makes the n-th update fail,
+// blind every batch of lookups.
 type indexes struct {
 	mu    sync.Mutex
 	of    map[hash]int16
 	calls int
 	fail  int
+	blind bool
 }
 
 var errOnPurpose = errors.New("on purpose")
@@ -27,6 +29,19 @@ func (x *indexes) SubtreeIndex(h hash) (int16, bool, error) {
 	defer x.mu.Unlock()
 	index, found := x.of[h]
 	return index, found, nil
+}
+
+func (x *indexes) SubtreeIndexBatch(hashes []hash, indexes []int16, found []bool) (int, error) {
+	if x.blind {
+		return 0, errOnPurpose
+	}
+	count := 0
+	for i, h := range hashes {
+		if indexes[i], found[i], _ = x.SubtreeIndex(h); found[i] {
+			count++
+		}
+	}
+	return count, nil
 }
 
 func (x *indexes) UpdateSubtreeIndexKeys(keys []byte, stride int, index int16) (int, error) {
@@ -75,11 +90,16 @@ func ExampleChain() {
 		_ = chain.Add(Node{Hash: hash, Fee: 1})
 	}
 	fmt.Println(chain.Find(Hash{3}))
+	places := make([]subtree.Place, 3)
+	fmt.Println(chain.FindBatch([]Hash{{4}, {9}, {0}}, places))
+	fmt.Println(places)
 	fmt.Println(chain.Remove(Hash{0}))
 	fmt.Println(chain.Find(Hash{3}))
 	fmt.Println(chain.Length(), len(chain.Subtrees()))
 	// Output:
 	// 1 1 <nil>
+	// 2 <nil>
+	// [{2 0} {-1 -1} {0 0}]
 	// <nil>
 	// 1 0 <nil>
 	// 4 3
@@ -91,6 +111,16 @@ type exampleMap[H ~[32]byte] struct{ of map[H]int16 }
 func (m *exampleMap[H]) SubtreeIndex(hash H) (int16, bool, error) {
 	index, found := m.of[hash]
 	return index, found, nil
+}
+
+func (m *exampleMap[H]) SubtreeIndexBatch(hashes []H, indexes []int16, found []bool) (count int,
+	err error) {
+	for i, hash := range hashes {
+		if indexes[i], found[i] = m.of[hash]; found[i] {
+			count++
+		}
+	}
+	return count, nil
 }
 
 func (m *exampleMap[H]) UpdateSubtreeIndexKeys(keys []byte, stride int, index int16) (int, error) {
@@ -146,15 +176,7 @@ func checkChain(t *testing.T, c *chain, nodes []node, height int, conflicting ma
 			t.Fatalf("the root of subtree %d", number)
 		}
 	}
-	for i, n := range nodes {
-		number, position, err := c.Find(n.Hash)
-		if n.Hash == hash(subtree.CoinbasePlaceholder) {
-			continue
-		}
-		if err != nil || number*size+position != i {
-			t.Fatalf("node %d is found at %d %d: %v", i, number, position, err)
-		}
-	}
+	checkPlaces(t, c, nodes, size)
 	if len(nodes) > 0 {
 		hashes := make([]hash, len(nodes))
 		for i, n := range nodes {
@@ -167,6 +189,47 @@ func checkChain(t *testing.T, c *chain, nodes []node, height int, conflicting ma
 		if want := blockRootOf(t, hashes, height); err != nil || root != want {
 			t.Fatalf("Merkle root %x, %v; want %x", root, err, want)
 		}
+	}
+}
+
+// checkPlaces looks for all nodes, one by one and in batches.
+func checkPlaces(t *testing.T, c *chain, nodes []node, size int) {
+	t.Helper()
+	absent := numbered(-1)
+	hashes := []hash{absent}
+	for i, n := range nodes {
+		hashes = append(hashes, n.Hash)
+		number, position, err := c.Find(n.Hash)
+		if n.Hash == hash(subtree.CoinbasePlaceholder) {
+			continue
+		}
+		if err != nil || number*size+position != i {
+			t.Fatalf("node %d is found at %d %d: %v", i, number, position, err)
+		}
+	}
+	// Backwards, so that no subtree's come one after the other, and one of them twice.
+	hashes = append(hashes, hashes[len(nodes)])
+	slices.Reverse(hashes)
+	places := make([]subtree.Place, len(hashes))
+	found, err := c.FindBatch(hashes, places)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, h := range hashes {
+		at, want := len(nodes)-i, subtree.Place{Subtree: -1, Position: -1}
+		if i == 0 {
+			at = len(nodes) - 1
+		}
+		if h != absent && h != hash(subtree.CoinbasePlaceholder) {
+			want = subtree.Place{Subtree: at / size, Position: at % size}
+			found--
+		}
+		if places[i] != want {
+			t.Fatalf("hash %d of a batch: %v; want %v", i, places[i], want)
+		}
+	}
+	if found != 0 {
+		t.Fatalf("%d more than there are were found", found)
 	}
 }
 
@@ -230,6 +293,9 @@ func TestChainIsAlwaysTheOneBuiltAnew(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := c.Add(node{}); !errors.Is(err, blocktier.ErrClosed) {
+				t.Fatalf("%v", err)
+			}
+			if _, err := c.FindBatch(nil, nil); !errors.Is(err, blocktier.ErrClosed) {
 				t.Fatalf("%v", err)
 			}
 		}
@@ -300,6 +366,18 @@ func TestChainRefusesWhatItCannotDoAndChangesNothing(t *testing.T) {
 	if err := c.Remove(); err != nil {
 		t.Error(err)
 	}
+	if _, err := c.FindBatch(make([]hash, 2), make([]subtree.Place, 1)); !errors.Is(err,
+		blocktier.ErrInvalidArgument) {
+		t.Errorf("%v", err)
+	}
+	x.blind = true
+	if _, err := c.FindBatch(make([]hash, 1), make([]subtree.Place, 1)); err != errOnPurpose {
+		t.Errorf("%v", err)
+	}
+	if err := c.Remove(numbered(2)); err != errOnPurpose {
+		t.Errorf("%v", err)
+	}
+	x.blind = false
 	check()
 	// Shared out in another way, the fees of subtrees could exceed 64 bits.
 	x.of[numbered(7)] = 0

@@ -56,13 +56,17 @@ func (st *Subtree[H, N]) GetNode(hash H) (*N, error) {
 }
 
 func (st *Subtree[H, N]) position(hash H) int {
-	nodes := raw(st.Nodes)
-	if st.index == nil || st.index.count != len(nodes) {
-		st.forgetIndex()
-		st.index, _, _ = newHashIndex(st.rt, nodes, 0)
-	}
 	key := [32]byte(hash)
-	return st.index.find(nodes, &key)
+	return st.indexed().find(raw(st.Nodes), &key)
+}
+
+// indexed is the index of all nodes, made if there is none.
+func (st *Subtree[H, N]) indexed() *hashIndex {
+	if st.index == nil || st.index.count != len(st.Nodes) {
+		st.forgetIndex()
+		st.index, _, _ = newHashIndex(st.rt, raw(st.Nodes), 0)
+	}
+	return st.index
 }
 
 // Exister is a set of hashes, such as a transaction map.
