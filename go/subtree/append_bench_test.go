@@ -36,4 +36,20 @@ func BenchmarkAppend(b *testing.B) {
 			}
 		}
 	})
+	b.Run("AddSubtreeNodes", func(b *testing.B) {
+		const run = 1 << 10
+		nodes := make([]node, run)
+		for i := range nodes {
+			nodes[i] = n
+		}
+		for i := 0; i < b.N; i += run {
+			if i%(1<<height) == 0 {
+				st.Nodes, st.Fees, st.SizeInBytes = st.Nodes[:0], 0, 0
+				st.Changed()
+			}
+			if err := st.AddSubtreeNodes(nodes[:min(run, b.N-i)]); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

@@ -20,7 +20,7 @@ func ExampleNewTree() {
 	}
 	_ = st.AddCoinbaseNode()
 	_ = st.AddNode(Hash{1}, 250, 400)
-	_ = st.AddSubtreeNode(Node{Hash{2}, 150, 200})
+	_ = st.AddSubtreeNodes([]Node{{Hash{2}, 100, 200}, {Hash{3}, 50, 200}})
 	fmt.Println(st.Length(), "of", st.Size(), "nodes, fees", st.Fees)
 	proof, _ := st.GetMerkleProof(1)
 	siblings := make([]Hash, len(proof))
@@ -29,6 +29,6 @@ func ExampleNewTree() {
 	}
 	fmt.Println(subtree.FoldProof(Hash{1}, 1, siblings) == *st.RootHash())
 	// Output:
-	// 3 of 4 nodes, fees 400
+	// 4 of 4 nodes, fees 400
 	// true
 }

@@ -25,7 +25,20 @@ func TestAgainstAPlainSlice(t *testing.T) {
 		var model []node
 		next := 1
 		for range 4000 {
-			switch at := random.IntN(10); {
+			switch at := random.IntN(11); {
+			case at == 10:
+				var fresh []node
+				for range random.IntN(20) {
+					fresh = append(fresh, node{numbered(next), random.Uint64N(1000), 1})
+					next++
+				}
+				err := st.AddSubtreeNodes(fresh)
+				if (err == nil) != (len(model)+len(fresh) <= 128) {
+					t.Fatalf("%s: adding %d to %d: %v", p.name, len(fresh), len(model), err)
+				}
+				if err == nil {
+					model = append(model, fresh...)
+				}
 			case at < 6:
 				n := node{numbered(next), random.Uint64N(1000), random.Uint64N(1000)}
 				next++
@@ -167,6 +180,54 @@ func TestLimitsAreErrors(t *testing.T) {
 	}
 }
 
+// TestManyNodesAreAddedOrNone: whatever one of them is refused for.
+func TestManyNodesAreAddedOrNone(t *testing.T) {
+	for _, p := range places(t) {
+		st := p.tree(t, 2)
+		if err := st.AddNode(numbered(1), math.MaxUint64-1, math.MaxUint64-1); err != nil {
+			t.Fatal(err)
+		}
+		root := *st.RootHash()
+		good := node{Hash: numbered(2), Fee: 1}
+		for _, refused := range []struct {
+			nodes []node
+			want  error
+			text  string
+		}{
+			{[]node{good, {Hash: subtree.CoinbasePlaceholder}}, blocktier.ErrInvalidArgument,
+				"AddCoinbaseNode"},
+			{[]node{good, {Hash: numbered(3), Fee: 1}}, blocktier.ErrFormat,
+				"the fees up to node 2"},
+			{[]node{{Hash: numbered(3), SizeInBytes: 2}, good}, blocktier.ErrFormat,
+				"the sizes up to node 1"},
+			{make([]node, 4), blocktier.ErrInvalidArgument, "4 more nodes do not fit"},
+		} {
+			err := st.AddSubtreeNodes(refused.nodes)
+			if !errors.Is(err, refused.want) || !strings.Contains(err.Error(), refused.text) {
+				t.Errorf("%s: %v; want %q", p.name, err, refused.text)
+			}
+			if st.Length() != 1 || st.Fees != math.MaxUint64-1 || *st.RootHash() != root {
+				t.Fatalf("%s: a refused call has changed something", p.name)
+			}
+		}
+		// A hash that only begins as the placeholder is one like any other.
+		almost := good
+		almost.Hash = subtree.CoinbasePlaceholder
+		almost.Hash[31] = 0
+		if err := st.AddSubtreeNodes([]node{almost, {Hash: numbered(3), SizeInBytes: 1}}); err != nil {
+			t.Errorf("%s: %v", p.name, err)
+		}
+		if err := st.AddSubtreeNodes(nil); err != nil || st.Length() != 3 {
+			t.Errorf("%s: %v", p.name, err)
+		}
+	}
+	type other struct{ Hash [32]byte }
+	st := subtree.Subtree[hash, other]{Nodes: make([]other, 0, 1)}
+	if err := st.AddSubtreeNodes(make([]other, 1)); !errors.Is(err, blocktier.ErrInvalidArgument) {
+		t.Errorf("nodes of another layout: %v", err)
+	}
+}
+
 func TestCoinbaseReplacedAndConflicting(t *testing.T) {
 	for _, p := range places(t) {
 		st := p.tree(t, 2)
@@ -237,6 +298,7 @@ func TestUseAfterCloseIsAnError(t *testing.T) {
 		_, lease := st.Lease()
 		for i, err := range []error{st.AddNode(h, 1, 1), st.AddSubtreeNode(node{}),
 			st.AddCoinbaseNode(), st.AddSubtreeNodeWithoutLock(node{}), st.AddConflictingNode(h),
+			st.AddSubtreeNodes(nil), st.AddSubtreeNodes(make([]node, 1)),
 			st.RemoveNodeAtIndex(0), st.Deserialize(nil), st.Verify(subtree.VerifyOptions[hash]{}),
 			get, proof, padded, replaced, serialized, hashes, difference, lease} {
 			if !errors.Is(err, blocktier.ErrClosed) {

@@ -105,7 +105,7 @@ func run(dir string, reps int) error {
 		return err
 	}
 	defer closeChain()
-	rows = append(rows, find)
+	rows = append(rows, find...)
 	for range reps {
 		for _, r := range rows {
 			runtime.GC()
@@ -161,6 +161,20 @@ func fill(st *tree) error {
 	return nil
 }
 
+// fillByRuns appends 1024 nodes at a time.
+func fillByRuns(st *tree) error {
+	run := make([]node, 1024)
+	for i := range run {
+		run[i] = numbered(1)
+	}
+	for range st.Size() / len(run) {
+		if err := st.AddSubtreeNodes(run); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // each is the time since began in nanoseconds, for each of count.
 func each(began time.Time, count int) float64 {
 	return float64(time.Since(began).Nanoseconds()) / float64(count)
@@ -187,7 +201,7 @@ func appends(rt *blocktier.Runtime, dir string) []*row {
 				return figure, err
 			}}
 	}
-	again := func(name string, make func() (*tree, error)) *row {
+	again := func(name string, make func() (*tree, error), fill func(*tree) error) *row {
 		return &row{ID: "B1", Case: "append, " + name + ", touched before", N: nodes, Unit: "ns",
 			turn: func() (float64, error) {
 				st, err := make()
@@ -220,8 +234,9 @@ func appends(rt *blocktier.Runtime, dir string) []*row {
 		}}
 	return []*row{writing(), inCache(), byHand, fresh("Go heap", heap),
 		fresh("anonymous memory", anonymous), fresh("mapped file", mapped),
-		again("Go heap", heap), again("anonymous memory", anonymous),
-		again("mapped file", mapped), pooled(rt, dir), manyLive(rt, dir)}
+		again("Go heap", heap, fill), again("anonymous memory", anonymous, fill),
+		again("mapped file", mapped, fill), again("mapped file, 1024 in a call", mapped, fillByRuns),
+		pooled(rt, dir), manyLive(rt, dir)}
 }
 
 // writing is the limit of B1: nothing but writing the nodes to memory that was touched before.
@@ -458,8 +473,8 @@ func heapBytes() uint64 {
 	return stats.HeapAlloc
 }
 
-// chain is the row of B10, in nanoseconds per transaction found, and what closes its chain.
-func chain(rt *blocktier.Runtime, dir string) (*row, func(), error) {
+// chain is the rows of B10, in nanoseconds per transaction found, and what closes its chain.
+func chain(rt *blocktier.Runtime, dir string) ([]*row, func(), error) {
 	maps, err := os.MkdirTemp(filepath.Dir(dir), "bench-subtree-map-")
 	if err != nil {
 		return nil, nil, err
@@ -491,24 +506,42 @@ func chain(rt *blocktier.Runtime, dir string) (*row, func(), error) {
 		}
 	}
 	next := 0
-	find := func() (float64, error) {
-		keys := make([]hash, finds)
+	keys := make([]hash, finds)
+	others := func() {
 		for i := range keys {
 			next = (next + 7_919) % (chained << chainHeight)
 			keys[i] = numbered(next).Hash
 		}
+	}
+	find := func() (float64, error) {
+		others()
 		began := time.Now()
 		for _, key := range keys {
 			if _, _, err := c.Find(key); err != nil {
 				return 0, err
 			}
 		}
-		return float64(time.Since(began).Nanoseconds()) / finds, nil
+		return each(began, finds), nil
+	}
+	inBatches := func(size int) *row {
+		return &row{ID: "B10", Case: fmt.Sprintf("find %d at once", size), N: chained << chainHeight,
+			Unit: "ns", turn: func() (float64, error) {
+				others()
+				places := make([]subtree.Place, size)
+				began := time.Now()
+				for batch := range slices.Chunk(keys, size) {
+					if found, err := c.FindBatch(batch, places); err != nil || found != size {
+						return 0, fmt.Errorf("%d of %d were found: %w", found, size, err)
+					}
+				}
+				return each(began, finds), nil
+			}}
 	}
 	// Each subtree makes its index once.
 	if _, err := find(); err != nil {
 		return nil, closeAll, err
 	}
-	return &row{ID: "B10", Case: "find a transaction in a chain of 1000 subtrees",
-		N: chained << chainHeight, Unit: "ns", turn: find}, closeAll, nil
+	return []*row{{ID: "B10", Case: "find a transaction in a chain of 1000 subtrees",
+			N: chained << chainHeight, Unit: "ns", turn: find}, inBatches(1000), inBatches(finds)},
+		closeAll, nil
 }
