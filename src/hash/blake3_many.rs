@@ -23,7 +23,7 @@ pub enum Blake3Kernel {
     /// The fastest that this processor runs.
     #[default]
     Auto = 0,
-    /// Two times sixteen inputs at a time; a last few as `Crate` hashes them.
+    /// Two times sixteen inputs at a time; a last eight or fewer as `Avx2` hashes them.
     Avx512 = 1,
     /// Eight inputs at a time; a last one as `Crate` hashes it.
     Avx2 = 2,
@@ -201,6 +201,9 @@ impl Blake3 {
         if let Some(wide) = self.wide {
             wide.hash_many(grouped, grouped_out);
         }
+        if let Some(narrower) = self.wide.and_then(Wide::narrower) {
+            return narrower.hash_many(rest, rest_out);
+        }
         for (input, out) in rest.iter().zip(rest_out) {
             *out = ::blake3::hash(input).into();
         }
@@ -213,9 +216,19 @@ impl Wide {
     fn grouped(self, count: usize) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(_) => in_groups_of(avx512::LANES, count),
+            Self::Avx512(_) => in_groups_of(avx512::LANES, count, avx2::LANES),
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) => in_groups_of(avx2::LANES, count),
+            Self::Avx2(_) => in_groups_of(avx2::LANES, count, 1),
+        }
+    }
+
+    /// What hashes a rest that is not worth a group; the crate if nothing.
+    fn narrower(self) -> Option<Blake3> {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => Blake3::detect(Blake3Kernel::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => None,
         }
     }
 
@@ -229,11 +242,12 @@ impl Wide {
     }
 }
 
-/// A last group that is not full costs as much as a full one, which is less than two inputs by the
-/// crate; so a single one is left to that.
+/// A last group that is not full costs as much as a full one: less than two inputs by the crate, and
+/// less than two groups of half as many lanes, but more than one of those. So up to `few` inputs are
+/// left to the next narrower kernel.
 #[cfg(target_arch = "x86_64")]
-const fn in_groups_of(lanes: usize, count: usize) -> usize {
-    if count % lanes == 1 { count - 1 } else { count }
+const fn in_groups_of(lanes: usize, count: usize, few: usize) -> usize {
+    if count % lanes <= few { count - count % lanes } else { count }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -71,14 +72,15 @@ type row struct {
 func main() {
 	reps := flag.Int("reps", 5, "turns of each row")
 	dir := flag.String("dir", ".", "directory of mapped files, maps and the JSON")
+	only := flag.String("rows", "", "the rows to run, such as B1,B10; empty for all")
 	flag.Parse()
-	if err := run(*dir, *reps); err != nil {
+	if err := run(*dir, *reps, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench-subtree:", err)
 		os.Exit(1)
 	}
 }
 
-func run(dir string, reps int) error {
+func run(dir string, reps int, only string) error {
 	rt, err := blocktier.Open()
 	if err != nil {
 		return err
@@ -106,6 +108,13 @@ func run(dir string, reps int) error {
 	}
 	defer closeChain()
 	rows = append(rows, find...)
+	if only != "" {
+		wanted := strings.Split(only, ",")
+		rows = slices.DeleteFunc(rows, func(r *row) bool { return !slices.Contains(wanted, r.ID) })
+	}
+	if len(rows) == 0 {
+		return fmt.Errorf("no row is called %s", only)
+	}
 	for range reps {
 		for _, r := range rows {
 			runtime.GC()
