@@ -10,6 +10,9 @@ use crate::Result;
 impl<K: Key> Op<'_, K> {
     /// The subtree index of the key's record; its value, if wanted, is in `scratch`.
     pub(crate) fn lookup(&self, mut start: Start, scratch: &mut Scratch) -> Result<Option<u16>> {
+        if matches!(start, Start::Probe) {
+            self.generation.index.prefetch_subtree_index(self.hash);
+        }
         let mut races = Races::new();
         loop {
             let (found, candidates) = self.find(&mut start, scratch, &mut races)?;

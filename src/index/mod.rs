@@ -217,6 +217,22 @@ impl Index {
         }
     }
 
+    /// Starts to bring near the subtree index of an entry in its primary bucket, where the page has
+    /// any. A lookup reads it last, when the record was compared.
+    #[inline]
+    pub(crate) fn prefetch_subtree_index(&self, h: KeyHash) {
+        let home = Home::of(h);
+        let leaf = self.directory.leaf(&self.arena, shard_of(h), home);
+        if leaf.page.is_none() || leaf.subtree.is_none() {
+            return;
+        }
+        let primary = home.primary(leaf.page.buckets(&self.arena).len());
+        // For a reader the two need not belong together.
+        if let Some(place) = leaf.subtree.subtree(&self.arena).get(primary * bucket::SLOTS) {
+            bucket::prefetch(place);
+        }
+    }
+
     /// The second stage, when the first has arrived: the alternate bucket, if a probe will read it.
     /// [`prefetch_room`](Self::prefetch_room) is the one for insertions.
     #[inline]

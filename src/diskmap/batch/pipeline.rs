@@ -34,6 +34,9 @@ impl Pipeline {
         generation.index.probe_many(hashes, purpose, |position, found| {
             if let Some(location) = found.iter().next() {
                 read::prefetch(generation.lane(hashes[position]), location);
+                if purpose == Purpose::Lookup {
+                    generation.index.prefetch_subtree_index(hashes[position]);
+                }
             }
             candidates.push(found);
         });
