@@ -242,9 +242,9 @@ impl Wide {
     }
 }
 
-/// A last group that is not full costs as much as a full one: less than two inputs by the crate, and
-/// less than two groups of half as many lanes, but more than one of those. So up to `few` inputs are
-/// left to the next narrower kernel.
+/// A last group that is not full costs as much as a full one: less than two inputs by the crate,
+/// and less than two groups of half as many lanes, but more than one of those. So up to `few`
+/// inputs are left to the next narrower kernel.
 #[cfg(target_arch = "x86_64")]
 const fn in_groups_of(lanes: usize, count: usize, few: usize) -> usize {
     if count % lanes <= few { count - count % lanes } else { count }

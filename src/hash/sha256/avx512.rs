@@ -1,5 +1,5 @@
-//! Sixteen inputs at a time in the registers of AVX-512, two times side by side as long as there are
-//! so many.
+//! Sixteen inputs at a time in the registers of AVX-512, two times side by side as long as there
+//! are so many.
 #![expect(unsafe_code, reason = "vector instructions are there only where they were detected")]
 
 use std::arch::x86_64::{
@@ -12,9 +12,9 @@ use super::pairs::HashPairs;
 use crate::hash::vectors::avx512::{self as vectors, LANES};
 use crate::types::Hash;
 
-/// Inputs of two groups side by side. A round of one is a chain of at least eight cycles, in which a
-/// processor with two 512-bit units could do all of its seventeen operations; on Zen 4 it took 13.5
-/// cycles alone and 10 of two in turn, although words then have to be kept in memory.
+/// Inputs of two groups side by side. A round of one is a chain of at least eight cycles, in which
+/// two 512-bit units could do all of its seventeen operations; on Zen 4 it took 13.5 cycles alone
+/// and 10 of two in turn, although words then have to be kept in memory.
 const BOTH: usize = 2 * LANES;
 
 /// Proof that AVX-512F and BW are here.
