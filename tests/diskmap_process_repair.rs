@@ -45,6 +45,11 @@ fn build(directories: usize, more: &str) -> (Vec<TempDir>, DiskTxMap) {
         if number + 1 == SYNCED {
             map.sync(Wait::Allowed).unwrap();
         }
+        if number == SYNCED {
+            // The writer thread works in turn: this waits for the summaries, which a kill can leave
+            // half made.
+            map.flush().unwrap();
+        }
     }
     (dirs, map)
 }
