@@ -107,13 +107,11 @@ func (c *Chain[H, N]) numberOf(index int16, found bool) int {
 func (st *Subtree[H, N]) places(hashes []H, which []int, number int, places []Place) (found int) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	nodes, index := raw(st.Nodes), st.indexed()
-	for _, i := range which {
-		key := [32]byte(hashes[i])
-		if position := index.find(nodes, &key); position >= 0 {
+	findMany(st.indexed(), raw(st.Nodes), hashes, which, func(i, position int) {
+		if position >= 0 {
 			places[i] = Place{number, position}
 			found++
 		}
-	}
+	})
 	return found
 }

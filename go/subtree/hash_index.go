@@ -2,6 +2,7 @@ package subtree
 
 import (
 	"hash/maphash"
+	"runtime"
 	"unsafe"
 
 	"github.com/blocktier/blocktier/go"
@@ -92,10 +93,54 @@ func (x *hashIndex) find(nodes []rawNode, hash *[32]byte) int {
 	return -1
 }
 
+// findMany calls found with the position of each of the hashes that which names, or -1. What the
+// look-ups wait for, slots first and then nodes, is asked for together.
+func findMany[H ~[32]byte](x *hashIndex, nodes []rawNode, hashes []H, which []int,
+	found func(i, position int)) {
+	const together = 16
+	var starts [together]uint64
+	var near byte
+	for len(which) > 0 {
+		now := which[:min(together, len(which))]
+		which = which[len(now):]
+		for k, i := range now {
+			starts[k] = x.start(keyOf(hashes, i))
+		}
+		for k := range now {
+			if at := x.slots[starts[k]]; at != 0 && int(at) <= len(nodes) {
+				near ^= nodes[at-1].hash[0]
+			}
+		}
+		for k, i := range now {
+			at, there := x.probeFrom(starts[k], nodes, keyOf(hashes, i))
+			if !there {
+				found(i, -1)
+			} else {
+				found(i, int(x.slots[at]-1))
+			}
+		}
+	}
+	runtime.KeepAlive(near)
+}
+
+// keyOf sees a hash as what it is; no copy.
+func keyOf[H ~[32]byte](hashes []H, i int) *[32]byte {
+	return (*[32]byte)(unsafe.Pointer(&hashes[i]))
+}
+
 // probe is the slot of hash, or the free slot where it belongs.
 func (x *hashIndex) probe(nodes []rawNode, hash *[32]byte) (at uint64, found bool) {
+	return x.probeFrom(x.start(hash), nodes, hash)
+}
+
+// start is the slot where the search for a hash begins.
+func (x *hashIndex) start(hash *[32]byte) uint64 {
+	return maphash.Bytes(x.seed, hash[:]) & uint64(len(x.slots)-1)
+}
+
+func (x *hashIndex) probeFrom(at uint64, nodes []rawNode, hash *[32]byte) (uint64, bool) {
 	mask := uint64(len(x.slots) - 1)
-	for at = maphash.Bytes(x.seed, hash[:]) & mask; ; at = (at + 1) & mask {
+	for ; ; at = (at + 1) & mask {
 		slot := x.slots[at]
 		if slot == 0 {
 			return at, false
