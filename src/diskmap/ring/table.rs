@@ -8,7 +8,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use parking_lot::Mutex;
 
 use super::header::{
     ENTRY_BYTES, Geometry, HEADER_BYTES, Header, Place, boot_id, file_name, new_ring_id,
@@ -93,8 +95,18 @@ pub(crate) struct Table {
     ring_id: u64,
     path: PathBuf,
     storage: Arc<dyn Storage>,
-    /// A manifest names the file.
-    keep: AtomicBool,
+    file: Mutex<File>,
+}
+
+/// What becomes of a ring's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum File {
+    /// No manifest names it yet: it goes with the table, as when an opening fails.
+    Unnamed,
+    /// A manifest names it: it stays.
+    Named,
+    /// It is gone. What has its name now is somebody else's.
+    Gone,
 }
 
 impl Table {
@@ -113,8 +125,8 @@ impl Table {
             // Mostly it was never made.
             let _ = storage.remove_file(&path);
         })?;
-        let keep = AtomicBool::new(false);
-        Ok((Self { memory, ring_id, path, storage: Arc::clone(storage), keep }, buffers))
+        let file = Mutex::new(File::Unnamed);
+        Ok((Self { memory, ring_id, path, storage: Arc::clone(storage), file }, buffers))
     }
 
     pub(crate) const fn ring_id(&self) -> u64 {
@@ -155,13 +167,15 @@ impl Table {
 
     /// From now on the file outlives this process, however it ends.
     pub(crate) fn keep(&self) {
-        self.keep.store(true, Ordering::Release);
+        *self.file.lock() = File::Named;
     }
 
     /// No manifest names it any more.
     pub(crate) fn remove(&self) {
-        if self.keep.swap(false, Ordering::AcqRel) {
+        let mut file = self.file.lock();
+        if *file != File::Gone {
             self.remove_file();
+            *file = File::Gone;
         }
     }
 
@@ -179,8 +193,7 @@ impl Table {
 
 impl Drop for Table {
     fn drop(&mut self) {
-        // An opening that failed; or the file is gone.
-        if !self.keep.load(Ordering::Acquire) && self.path.exists() {
+        if *self.file.get_mut() == File::Unnamed {
             self.remove_file();
         }
     }

@@ -2,6 +2,7 @@
 //! reservations are held in every state.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::diskmap::log::record::{self, Kind};
 use crate::diskmap::log::reservation::Reservation;
@@ -208,4 +209,20 @@ fn of_a_batch_what_was_published_counts() {
     check(&map, 20);
     drop(map);
     check(&open(dir.path()), 20);
+}
+
+/// The writer may have the last reference, when the map is long closed.
+#[test]
+fn what_has_the_name_of_a_removed_ring_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let map = open(dir.path());
+    set(&map, 1, b"one");
+    let shared = Arc::clone(&map.shared);
+    let ring = shared.tail.table().unwrap().path().to_owned();
+    assert!(ring.exists());
+    drop(map);
+    assert!(!ring.exists(), "a clean end removes it");
+    std::fs::write(&ring, b"another's").unwrap();
+    drop(shared);
+    assert!(ring.exists());
 }
